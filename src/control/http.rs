@@ -1,0 +1,261 @@
+//! A bounded HTTP/1.1 server on hyper, the same for unix and TCP listeners, and the replies it gives.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::{Body as HttpBody, Frame, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The body of every reply.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What one server admits. Whatever a stranger can open or send is bounded here.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once; one more is closed unanswered and counted.
+    pub max_connections: usize,
+    /// Time for a client to send the head of a request, also on an idle kept-alive connection.
+    pub header_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_connections: 256, header_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remote {
+    /// A TCP client.
+    Tcp(SocketAddr),
+    /// A client of a unix socket: a process of the same user.
+    Unix,
+}
+
+/// A listener that [`serve`] can take connections from.
+pub trait Accept: Send + 'static {
+    /// The connection's byte stream.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// Waits for the next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Remote)>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Io = tokio::net::TcpStream;
+    async fn accept(&self) -> io::Result<(Self::Io, Remote)> {
+        let (stream, from) = TcpListener::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, Remote::Tcp(from)))
+    }
+}
+
+impl Accept for UnixListener {
+    type Io = tokio::net::UnixStream;
+    async fn accept(&self) -> io::Result<(Self::Io, Remote)> {
+        UnixListener::accept(self).await.map(|(stream, _)| (stream, Remote::Unix))
+    }
+}
+
+/// A running server; dropping it leaves the server running until the runtime ends.
+#[derive(Debug)]
+pub struct Server {
+    stop: CancellationToken,
+    connections: TaskTracker,
+    refused: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// Connections closed because [`Limits::max_connections`] were open.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A counter shared with the server, for an observable instrument; see [`Server::refused`].
+    #[must_use]
+    pub fn refused_counter(&self) -> Arc<AtomicU64> {
+        self.refused.clone()
+    }
+
+    /// Takes no more connections, lets requests under way finish for `grace`, then drops the rest.
+    pub async fn shutdown(self, grace: Duration) {
+        self.stop.cancel();
+        self.connections.close();
+        let _ = tokio::time::timeout(grace, self.connections.wait()).await;
+    }
+}
+
+/// Serves `handler` on `listener` until [`Server::shutdown`]. Upgrades (WebSocket) are possible.
+pub fn serve<A, F, Fut>(listener: A, limits: Limits, handler: F) -> Server
+where
+    A: Accept,
+    F: Fn(Request<Incoming>, Remote) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
+    let server =
+        Server { stop: CancellationToken::new(), connections: TaskTracker::new(), refused: Arc::default() };
+    let (stop, connections, refused) =
+        (server.stop.clone(), server.connections.clone(), server.refused.clone());
+    tokio::spawn(async move {
+        let permits = Arc::new(Semaphore::new(limits.max_connections));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (io, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, or the client left at once: go on after a breath.
+                    tracing::debug!(%error, "accept failed");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = permits.clone().try_acquire_owned() else {
+                refused.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            let handler = handler.clone();
+            let stop = stop.clone();
+            connections.spawn(async move {
+                let service = service_fn(move |request| {
+                    let reply = handler(request, remote);
+                    async move { Ok::<_, Infallible>(reply.await) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(limits.header_timeout)
+                    .max_buf_size(64 * 1024)
+                    .serve_connection(TokioIo::new(io), service)
+                    .with_upgrades();
+                let mut connection = std::pin::pin!(connection);
+                let result = tokio::select! {
+                    result = connection.as_mut() => result,
+                    () = stop.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                };
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection ended");
+                }
+                drop(permit);
+            });
+        }
+    });
+    server
+}
+
+/// Why a request's body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The body is larger than the handler takes.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// It did not arrive in time.
+    #[error("the body did not arrive in {0:?}")]
+    Timeout(Duration),
+    /// The client left, or its framing is wrong.
+    #[error("the body could not be read")]
+    Broken,
+}
+
+impl BodyError {
+    /// The reply that tells the client.
+    #[must_use]
+    pub fn reply(&self) -> Response<Body> {
+        let (status, code) = match self {
+            BodyError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            BodyError::Timeout(_) => (StatusCode::REQUEST_TIMEOUT, "timeout"),
+            BodyError::Broken => (StatusCode::BAD_REQUEST, "broken_body"),
+        };
+        error(status, code, &self.to_string())
+    }
+}
+
+/// Longest time a client may take to send a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads a whole body of at most `limit` bytes.
+///
+/// # Errors
+/// See [`BodyError`].
+pub async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, BodyError>
+where
+    B: HttpBody,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+        Err(_) => Err(BodyError::Timeout(BODY_TIMEOUT)),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge(limit)),
+        Ok(Err(_)) => Err(BodyError::Broken),
+    }
+}
+
+/// A reply with `body` of the given content type.
+#[must_use]
+pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A JSON reply.
+#[must_use]
+pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => reply(status, "application/json", bytes),
+        Err(err) => error(StatusCode::INTERNAL_SERVER_ERROR, "encoding", &err.to_string()),
+    }
+}
+
+/// A plain text reply.
+#[must_use]
+pub fn text(status: StatusCode, value: impl Into<String>) -> Response<Body> {
+    reply(status, "text/plain; charset=utf-8", value.into())
+}
+
+/// The shape of every error reply: `{"error": {"code": …, "message": …}}`.
+#[must_use]
+pub fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    json(status, &serde_json::json!({"error": {"code": code, "message": message}}))
+}
+
+/// A reply whose body is what arrives on `chunks`, until the sender is dropped.
+#[must_use]
+pub fn stream(content_type: &'static str, chunks: mpsc::Receiver<Bytes>) -> Response<Body> {
+    let mut response = Response::new(StreamBody::new(Chunks(chunks)).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+struct Chunks(mpsc::Receiver<Bytes>);
+
+impl futures::Stream for Chunks {
+    type Item = Result<Frame<Bytes>, Infallible>;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

@@ -1,0 +1,8 @@
+//! HTTP between processes: a bounded server and a small client, over unix sockets and TCP.
+//!
+//! Used by the supervisor's control API, by every role's admin socket and, for TCP, by the metrics, web and
+//! signaling servers. Knows nothing of what is served.
+
+pub mod client;
+pub mod http;
+pub mod socket;

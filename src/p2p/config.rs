@@ -1,0 +1,32 @@
+//! The configuration of one libp2p node: what it listens on, whom it knows, which limits it keeps.
+
+use libp2p::Multiaddr;
+use serde::{Deserialize, Serialize};
+
+/// The `[node]` (or `[bootnode]`) table of a role's configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Multiaddrs to listen on, e.g. `/ip4/127.0.0.1/tcp/0`. Default: one TCP port of the system's choice on loopback.
+    pub listen: Vec<Multiaddr>,
+    /// Bootnodes, each a multiaddr that ends in `/p2p/<peer id>`.
+    pub bootnodes: Vec<Multiaddr>,
+    /// Gossipsub topics to join at the start.
+    pub topics: Vec<String>,
+    /// Below this many connected peers the node looks for more. Default 6.
+    pub low_peers: u32,
+    /// Above this many connected peers the node closes some. Default 16; a bootnode's is 1,000.
+    pub high_peers: u32,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a valid multiaddr")],
+            bootnodes: Vec::new(),
+            topics: Vec::new(),
+            low_peers: 6,
+            high_peers: 16,
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The WebRTC signaling server.
+pub mod config;

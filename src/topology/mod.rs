@@ -1,0 +1,2 @@
+//! The topology.
+pub mod plan;

@@ -1,0 +1,199 @@
+//! What a topology comes down to: the processes to run, in start order, with everything each needs.
+//!
+//! A plan is made from a validated [topology](crate::topology) and is plain data: no file, socket or
+//! clock. The supervisor turns it into running processes; `hippius plan` prints it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use serde::{Deserialize, Serialize};
+
+/// A whole network, ready to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The topology's name.
+    pub topology: String,
+    /// Address that services listen on.
+    pub bind: IpAddr,
+    /// Where `/metrics` and `/stats` are served. Port 0 is any free port.
+    pub metrics: SocketAddr,
+    /// How log files are rotated.
+    pub logs: LogPolicy,
+    /// The processes in start order: a process comes after all it depends on.
+    pub processes: Vec<PlannedProcess>,
+}
+
+/// One process of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedProcess {
+    /// Unique name, e.g. `node-0`; also the name of its folder and log file.
+    pub name: String,
+    /// The name of the table it came from, e.g. `node`; commands on a group reach all its processes.
+    pub group: String,
+    /// Names of processes that must be ready before this one starts.
+    pub depends_on: Vec<String>,
+    /// What to do when it ends.
+    pub restart: RestartPolicy,
+    /// Deadlines of its life.
+    pub timing: Timing,
+    /// TCP address that the supervisor binds and hands down; `None` where the role binds by itself.
+    pub listen_socket: Option<SocketAddr>,
+    /// What the role is told.
+    pub settings: Settings,
+}
+
+impl PlannedProcess {
+    /// The role this process plays.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.settings {
+            Settings::Bootnode(_) => Role::Bootnode,
+            Settings::Node(_) => Role::Node,
+            Settings::Signaling(_) => Role::Signaling,
+            Settings::Web(_) => Role::Web,
+        }
+    }
+}
+
+/// The kinds of process a topology can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A libp2p node that others find the network through.
+    Bootnode,
+    /// A libp2p node.
+    Node,
+    /// The WebRTC signaling server.
+    Signaling,
+    /// The server of the web client's pages.
+    Web,
+    /// The metric store as a process of its own.
+    Collector,
+}
+
+impl Role {
+    /// The word used on the command line, in files and in metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Bootnode => "bootnode",
+            Role::Node => "node",
+            Role::Signaling => "signaling",
+            Role::Web => "web",
+            Role::Collector => "collector",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Role-specific part of a [`PlannedProcess`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settings {
+    /// See [`Role::Bootnode`].
+    Bootnode(NodeSettings),
+    /// See [`Role::Node`].
+    Node(NodeSettings),
+    /// See [`Role::Signaling`].
+    Signaling(SignalingSettings),
+    /// See [`Role::Web`].
+    Web(WebSettings),
+}
+
+/// What the topology says of one libp2p node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Multiaddrs to listen on.
+    pub listen: Vec<Multiaddr>,
+    /// Where to find the network; empty for a first bootnode.
+    pub bootnodes: Vec<BootnodeRef>,
+    /// Gossipsub topics to join at the start.
+    pub topics: Vec<String>,
+    /// The connection manager's marks.
+    pub connections: ConnectionMarks,
+}
+
+/// How many connections a node keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionMarks {
+    /// Below this many connected peers a node looks for more.
+    pub low: u32,
+    /// Above this many connected peers it closes some.
+    pub high: u32,
+}
+
+/// A bootnode, by the name of a process in the same plan or by address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootnodeRef {
+    /// A process of this plan; its address is known once it is ready.
+    Process(String),
+    /// A full multiaddr that ends in `/p2p/<peer id>`.
+    Address(Multiaddr),
+}
+
+/// What the topology says of one signaling server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalingSettings {
+    /// How many clients it serves at once.
+    pub max_clients: u32,
+}
+
+/// What the topology says of one web server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSettings {
+    /// Process name of the signaling server its pages use, if there is one.
+    pub signaling: Option<String>,
+}
+
+/// When an ended process is started again, and when not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Which endings lead to a restart.
+    pub when: RestartWhen,
+    /// Delay before the second consecutive restart (the first is immediate); doubles from there.
+    pub backoff: Duration,
+    /// Upper end of the delay.
+    pub max_backoff: Duration,
+    /// This many restarts …
+    pub limit: u32,
+    /// … in this time are a crash loop.
+    pub within: Duration,
+}
+
+/// Which endings of a process lead to a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartWhen {
+    /// Every ending that nobody asked for.
+    Always,
+    /// A signal or an exit code other than 0.
+    OnFailure,
+    /// None.
+    Never,
+}
+
+/// Deadlines in the life of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From spawn to readiness; past it the process is killed and counts as crashed.
+    pub start_timeout: Duration,
+    /// Longest silence on the watchdog of a ready process; zero switches it off.
+    pub watchdog: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub stop_grace: Duration,
+}
+
+/// How log files are rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPolicy {
+    /// A file is rotated before it grows past this many bytes.
+    pub max_bytes: u64,
+    /// How many rotated files are kept beside the current one.
+    pub keep: u32,
+}
