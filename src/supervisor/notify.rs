@@ -1,0 +1,161 @@
+//! The supervisor's end of the `sd_notify(3)` protocol: one datagram socket per incarnation of a process.
+//!
+//! The socket lives in the abstract namespace: no file to leave behind and no limit on the length of a path. Since
+//! anyone on the host may write to an abstract socket, the kernel attaches the sender's credentials and messages from any
+//! other process than the child are dropped.
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
+
+use nix::cmsg_space;
+use nix::libc;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
+/// Largest notification that is read, in bytes; the protocol's messages are far smaller.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+/// Most addresses that a process may report.
+const MAX_ADDRESSES: usize = 32;
+
+/// What one datagram said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notice {
+    /// `READY=1`
+    pub ready: bool,
+    /// `STOPPING=1`
+    pub stopping: bool,
+    /// `WATCHDOG=1`
+    pub watchdog: bool,
+    /// `STATUS=…`: a line for people.
+    pub status: Option<String>,
+    /// `X_HIPPIUS_FATAL=1`: starting this process again cannot help.
+    pub fatal: bool,
+    /// `X_HIPPIUS_PEER_ID=…`: the node's peer id.
+    pub peer_id: Option<String>,
+    /// `X_HIPPIUS_ADDRESS=…`, once per address that the process serves.
+    pub addresses: Vec<String>,
+}
+
+impl Notice {
+    /// Reads a datagram's lines; what is unknown or no UTF-8 is passed over, as the protocol demands.
+    #[must_use]
+    pub fn parse(datagram: &[u8]) -> Self {
+        let mut notice = Notice::default();
+        for line in datagram.split(|byte| *byte == b'\n') {
+            let Ok(line) = std::str::from_utf8(line) else { continue };
+            let Some((key, value)) = line.split_once('=') else { continue };
+            match key {
+                "READY" => notice.ready = value == "1",
+                "STOPPING" => notice.stopping = value == "1",
+                "WATCHDOG" => notice.watchdog = value == "1",
+                "STATUS" => notice.status = Some(printable(value)),
+                "X_HIPPIUS_FATAL" => notice.fatal = value == "1",
+                "X_HIPPIUS_PEER_ID" => notice.peer_id = Some(printable(value)),
+                "X_HIPPIUS_ADDRESS" if notice.addresses.len() < MAX_ADDRESSES => {
+                    notice.addresses.push(printable(value));
+                }
+                _ => {}
+            }
+        }
+        notice
+    }
+}
+
+/// A child's text goes to terminals: without control characters.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The socket that one incarnation of a process reports to.
+#[derive(Debug)]
+pub struct NotifySocket {
+    socket: UnixDatagram,
+    name: String,
+}
+
+impl NotifySocket {
+    /// Opens a socket with a name that nobody can guess.
+    ///
+    /// # Errors
+    /// What the system says, e.g. out of file descriptors.
+    pub fn open() -> io::Result<Self> {
+        let name = format!("hippius-{:032x}", rand::random::<u128>());
+        let address = SocketAddr::from_abstract_name(&name)?;
+        let socket = StdDatagram::bind_addr(&address)?;
+        setsockopt(&socket, sockopt::PassCred, &true)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket: UnixDatagram::from_std(socket)?, name })
+    }
+
+    /// The value of `NOTIFY_SOCKET` for the child.
+    #[must_use]
+    pub fn env_value(&self) -> String {
+        format!("@{}", self.name)
+    }
+
+    /// Waits for the next message of process `from`.
+    ///
+    /// # Errors
+    /// What the system says; the socket is of no use any more then.
+    pub async fn next(&self, from: Pid) -> io::Result<Notice> {
+        loop {
+            let (sender, notice) = self
+                .socket
+                .async_io(Interest::READABLE, || {
+                    let mut buffer = [0_u8; MAX_MESSAGE_BYTES];
+                    let mut iov = [IoSliceMut::new(&mut buffer)];
+                    let mut control = cmsg_space!(libc::ucred);
+                    let message = recvmsg::<()>(
+                        self.socket.as_raw_fd(),
+                        &mut iov,
+                        Some(&mut control),
+                        MsgFlags::MSG_CMSG_CLOEXEC,
+                    )?;
+                    let sender = message.cmsgs()?.find_map(|message| match message {
+                        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
+                        _ => None,
+                    });
+                    let length = message.bytes;
+                    Ok((sender, Notice::parse(&buffer[..length])))
+                })
+                .await?;
+            if sender == Some(from.as_raw()) {
+                return Ok(notice);
+            }
+            tracing::warn!(?sender, "dropped a notification from a foreign process");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_read_line_by_line() {
+        let notice = Notice::parse(
+            b"READY=1\nSTATUS=serving\x1b[2J\nX_HIPPIUS_ADDRESS=/ip4/127.0.0.1/tcp/1\nJUNK\n\xff=1",
+        );
+        assert!(notice.ready);
+        assert_eq!(notice.status.as_deref(), Some("serving [2J"));
+        assert_eq!(notice.addresses, ["/ip4/127.0.0.1/tcp/1"]);
+    }
+
+    #[tokio::test]
+    async fn only_the_child_is_listened_to() {
+        let socket = NotifySocket::open().unwrap();
+        let client = StdDatagram::unbound().unwrap();
+        let address = SocketAddr::from_abstract_name(socket.env_value().trim_start_matches('@')).unwrap();
+        client.send_to_addr(b"READY=1", &address).unwrap();
+        assert!(socket.next(nix::unistd::getpid()).await.unwrap().ready);
+
+        client.send_to_addr(b"READY=1", &address).unwrap();
+        let foreign =
+            tokio::time::timeout(std::time::Duration::from_millis(200), socket.next(Pid::from_raw(1)));
+        assert!(foreign.await.is_err(), "a message of this process must not count as one of process 1");
+    }
+}
