@@ -1,0 +1,118 @@
+//! One log file that is rotated by size: `node.log`, then `node.log.1`, the older the higher.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::topology::plan::LogPolicy;
+
+/// A file that is opened at the first line, and again after a failure.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    policy: LogPolicy,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    bytes: u64,
+}
+
+impl LogFile {
+    /// The file at `path`; nothing is opened yet.
+    #[must_use]
+    pub fn new(path: PathBuf, policy: LogPolicy) -> Self {
+        Self { path, policy, open: None }
+    }
+
+    /// Appends whole lines.
+    ///
+    /// # Errors
+    /// What the system says; a part of a line that was written before the failure is taken back.
+    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let full = self.open()?.bytes > 0
+            && self.open()?.bytes.saturating_add(lines.len() as u64) > self.policy.max_bytes;
+        if full {
+            self.rotate()?;
+        }
+        let open = self.open()?;
+        match open.file.write_all(lines) {
+            Ok(()) => {
+                open.bytes += lines.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // A torn line must not stay; if even that fails, the file is opened anew next time.
+                let _ = open.file.set_len(open.bytes);
+                self.open = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn open(&mut self) -> io::Result<&mut Open> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+                let bytes = file.metadata()?.len();
+                Open { file, bytes }
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        self.open = None;
+        if self.policy.keep == 0 {
+            return fs::remove_file(&self.path);
+        }
+        for age in (1..self.policy.keep).rev() {
+            let from = rotated(&self.path, age);
+            if from.exists() {
+                fs::rename(from, rotated(&self.path, age + 1))?;
+            }
+        }
+        fs::rename(&self.path, rotated(&self.path, 1))
+    }
+}
+
+/// The name of a rotated file; `age` counts from 1, the newest.
+#[must_use]
+pub fn rotated(path: &Path, age: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{age}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_rotated_and_no_more_are_kept_than_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.log");
+        let mut file = LogFile::new(path.clone(), LogPolicy { max_bytes: 10, keep: 2 });
+        for line in ["111111\n", "222222\n", "333333\n", "444444\n"] {
+            file.append(line.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "444444\n");
+        assert_eq!(fs::read_to_string(rotated(&path, 1)).unwrap(), "333333\n");
+        assert_eq!(fs::read_to_string(rotated(&path, 2)).unwrap(), "222222\n");
+        assert!(!rotated(&path, 3).exists());
+    }
+
+    #[test]
+    fn a_file_goes_on_where_an_earlier_run_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.log");
+        let policy = LogPolicy { max_bytes: 10, keep: 1 };
+        LogFile::new(path.clone(), policy).append(b"111111\n").unwrap();
+        LogFile::new(path.clone(), policy).append(b"222222\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "222222\n");
+        assert_eq!(fs::read_to_string(rotated(&path, 1)).unwrap(), "111111\n");
+    }
+}

@@ -1,0 +1,189 @@
+//! What the processes print: split into whole lines, kept as JSON lines in one rotated file per process, and handed live to
+//! whoever follows.
+//!
+//! A line is never torn or doubled: the pipe is read to its end even after the process has been killed, and only whole lines
+//! reach a file. A slow follower loses lines (and is told how many); the files lose none.
+
+mod file;
+pub mod format;
+mod lines;
+pub mod read;
+
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::broadcast;
+
+use crate::topology::plan::LogPolicy;
+use file::LogFile;
+use lines::{LineSplitter, to_json_line};
+
+/// Lines that a follower may lag behind before it loses some.
+const LIVE_LINES: usize = 4096;
+/// Bytes read from a pipe at once: the usual capacity of a pipe.
+const READ_BYTES: usize = 64 * 1024;
+
+/// One line of one process, as it stands in the file: a JSON object without its line end.
+#[derive(Debug, Clone)]
+pub struct LogLine {
+    /// The process that wrote it.
+    pub process: Arc<str>,
+    /// The JSON text.
+    pub json: Arc<str>,
+}
+
+/// The log files of a network, and the lines as they come.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    dir: PathBuf,
+    policy: LogPolicy,
+    live: broadcast::Sender<LogLine>,
+}
+
+impl Logs {
+    /// Opens the folder, creating it if need be.
+    ///
+    /// # Errors
+    /// When the folder cannot be created.
+    pub fn open(dir: &Path, policy: LogPolicy) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        Ok(Self { dir: dir.to_owned(), policy, live: broadcast::channel(LIVE_LINES).0 })
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All lines from now on.
+    #[must_use]
+    pub fn follow(&self) -> broadcast::Receiver<LogLine> {
+        self.live.subscribe()
+    }
+
+    /// The log of one process; its clones share the file.
+    #[must_use]
+    pub fn of(&self, process: &str) -> ProcessLog {
+        ProcessLog {
+            process: process.into(),
+            file: Arc::new(Mutex::new(LogFile::new(self.dir.join(format!("{process}.log")), self.policy))),
+            live: self.live.clone(),
+            dropped: Arc::default(),
+        }
+    }
+}
+
+/// The log of one process.
+#[derive(Debug, Clone)]
+pub struct ProcessLog {
+    process: Arc<str>,
+    file: Arc<Mutex<LogFile>>,
+    live: broadcast::Sender<LogLine>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl ProcessLog {
+    /// Lines that could not be written to the file (disk full, folder gone).
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Reads what one incarnation prints until its end of the pipe is closed.
+    ///
+    /// # Errors
+    /// When the pipe cannot be watched.
+    pub fn collect(&self, output: OwnedFd) -> io::Result<()> {
+        let mut pipe = pipe::Receiver::from_owned_fd(output)?;
+        let log = self.clone();
+        tokio::spawn(async move {
+            let mut splitter = LineSplitter::default();
+            let mut buffer = vec![0_u8; 4096];
+            loop {
+                match pipe.read(&mut buffer).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => {
+                        let mut batch = Batch::default();
+                        splitter.push(&buffer[..count], |line| batch.add(line));
+                        log.write(batch);
+                        // Most processes print little: only a busy one gets a large buffer.
+                        if count == buffer.len() && count < READ_BYTES {
+                            buffer.resize(READ_BYTES, 0);
+                        }
+                    }
+                }
+            }
+            let mut batch = Batch::default();
+            splitter.finish(|line| batch.add(line));
+            log.write(batch);
+        });
+        Ok(())
+    }
+
+    /// Adds one line that the supervisor writes itself.
+    pub fn line(&self, line: &[u8]) {
+        let mut batch = Batch::default();
+        batch.add(line);
+        self.write(batch);
+    }
+
+    fn write(&self, batch: Batch) {
+        if batch.lines.is_empty() {
+            return;
+        }
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.append(&batch.bytes).is_err() {
+            self.dropped.fetch_add(batch.lines.len() as u64, Ordering::Relaxed);
+        }
+        drop(file);
+        if self.live.receiver_count() > 0 {
+            for json in batch.lines.iter().filter_map(|range| batch.bytes.get(range.clone())) {
+                let json = String::from_utf8_lossy(json).into();
+                // No receiver any more is no failure.
+                let _ = self.live.send(LogLine { process: self.process.clone(), json });
+            }
+        }
+    }
+}
+
+/// The lines of one read, ready for one write.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    lines: Vec<std::ops::Range<usize>>,
+}
+
+impl Batch {
+    fn add(&mut self, line: &[u8]) {
+        let start = self.bytes.len();
+        to_json_line(line, &mut self.bytes);
+        self.lines.push(start..self.bytes.len());
+        self.bytes.push(b'\n');
+    }
+}
+
+/// Lets `tracing` write the supervisor's own lines into its log.
+#[derive(Debug, Clone)]
+pub struct TracingWriter(pub ProcessLog);
+
+impl io::Write for TracingWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.line(line.strip_suffix(b"\n").unwrap_or(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A copy of standard error that never fails the caller: diagnostics of last resort.
+pub fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "hippius: {message}");
+}
