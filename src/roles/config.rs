@@ -19,10 +19,15 @@
 //! Layers: defaults < file < environment (`HIPPIUS_NODE__TOPICS`, two underscores between table and key) <
 //! command-line flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::topology::plan::Role;
 
 /// Everything one role process is told; `S` is the role's own table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,4 +115,117 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// Why a role's configuration is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read or a value in one of the layers is wrong; the message names the key and the layer.
+    #[error("{0}")]
+    Figment(Box<figment::Error>),
+    /// A table that this role does not know.
+    #[error("unknown table [{table}] in the configuration of role {role}; it knows {known}")]
+    UnknownTable {
+        /// The table.
+        table: String,
+        /// The role.
+        role: Role,
+        /// What the role knows.
+        known: String,
+    },
+}
+
+impl From<figment::Error> for ConfigError {
+    fn from(error: figment::Error) -> Self {
+        ConfigError::Figment(Box::new(error))
+    }
+}
+
+/// Puts the layers of a role's configuration together: defaults, `file`, environment, `flags`.
+///
+/// `flags` is a tree like the file's, e.g. `{"node": {"topics": ["lobby"]}}`.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn load<S>(
+    role: Role,
+    file: Option<&Path>,
+    flags: serde_json::Value,
+) -> Result<RoleConfig<S>, ConfigError>
+where
+    S: DeserializeOwned + Serialize + Default,
+{
+    let own = role.as_str();
+    let tables = ["process", "telemetry", "log", own];
+    let mut figment = Figment::new().merge(Serialized::default(own, S::default()));
+    if let Some(file) = file {
+        figment = figment.merge(Toml::file_exact(file));
+    }
+    let environment = Env::prefixed("HIPPIUS_")
+        .filter(move |key| {
+            key.as_str()
+                .split_once("__")
+                .is_some_and(|(table, _)| tables.iter().any(|known| known.eq_ignore_ascii_case(table)))
+        })
+        .split("__");
+    figment = figment.merge(environment).merge(Serialized::globals(flags));
+
+    let data: figment::value::Dict = figment.extract()?;
+    if let Some(table) = data.keys().find(|table| !tables.contains(&table.as_str())) {
+        return Err(ConfigError::UnknownTable {
+            table: table.clone(),
+            role,
+            known: tables.map(|table| format!("[{table}]")).join(", "),
+        });
+    }
+    let name = figment.extract_inner::<String>("process.name").unwrap_or_else(|_| own.to_owned());
+    let defaults = ProcessConfig { data_dir: Path::new("data").join(&name), name, admin_socket: None };
+    let figment = Figment::new().merge(Serialized::default("process", defaults)).merge(figment);
+    let optional = |table: &str| data.contains_key(table);
+    Ok(RoleConfig {
+        process: figment.extract_inner("process")?,
+        telemetry: optional("telemetry").then(|| figment.extract_inner("telemetry")).transpose()?,
+        log: if optional("log") { figment.extract_inner("log")? } else { LogConfig::default() },
+        settings: figment.extract_inner(own)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::p2p::config::NodeConfig;
+
+    fn write(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn without_a_file_everything_has_its_default() {
+        let config = load::<NodeConfig>(Role::Node, None, serde_json::json!({})).unwrap();
+        assert_eq!(config.settings, NodeConfig::default());
+        assert_eq!(config.process.data_dir, Path::new("data/node"));
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_the_defaults() {
+        let file = write("[process]\nname = \"n\"\n[node]\ntopics = [\"a\"]\nlow_peers = 2\n");
+        let flags = serde_json::json!({"node": {"topics": ["b"]}});
+        let config = load::<NodeConfig>(Role::Node, Some(file.path()), flags).unwrap();
+        assert_eq!(config.settings.topics, ["b"]);
+        assert_eq!(config.settings.low_peers, 2);
+        assert_eq!(config.process.data_dir, Path::new("data/n"));
+    }
+
+    #[test]
+    fn unknown_tables_and_keys_and_a_missing_file_are_errors() {
+        let table = write("[nod]\n");
+        let error = load::<NodeConfig>(Role::Node, Some(table.path()), serde_json::json!({})).unwrap_err();
+        assert!(error.to_string().contains("[nod]"), "{error}");
+        let key = write("[node]\ntopic = []\n");
+        let error = load::<NodeConfig>(Role::Node, Some(key.path()), serde_json::json!({})).unwrap_err();
+        assert!(error.to_string().contains("topic"), "{error}");
+        assert!(load::<NodeConfig>(Role::Node, Some(Path::new("/no/file")), serde_json::json!({})).is_err());
+    }
 }

@@ -1,2 +1,9 @@
-//! Roles.
+//! What a child process does: one file per role, and the runtime that all share.
+//!
+//! A role is started as `hippius <role> --config FILE`, by the supervisor, systemd, a container or a person.
+
+pub mod admin;
 pub mod config;
+pub mod logging;
+pub mod notify;
+pub mod runtime;

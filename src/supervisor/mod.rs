@@ -6,3 +6,7 @@ pub mod logs;
 pub mod notify;
 pub mod spawn;
 pub mod state_dir;
+pub mod handle;
+pub mod launch;
+pub mod sockets;
+pub mod wire;

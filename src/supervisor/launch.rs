@@ -1,0 +1,238 @@
+//! From a planned process to a command line and a configuration file: what a child is told.
+
+use std::ffi::CString;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use serde::Serialize;
+
+use super::state_dir::write_private;
+use crate::p2p::config::NodeConfig;
+use crate::roles::config::{LogConfig, LogFormat, ProcessConfig, TelemetryConfig};
+use crate::signaling::config::SignalingConfig;
+use crate::topology::plan::{BootnodeRef, NodeSettings, PlannedProcess, Role, Settings};
+use crate::web::config::WebConfig;
+
+/// What the supervisor knows and the plan does not.
+pub struct Surroundings<'a> {
+    /// The process's own folder.
+    pub folder: &'a Path,
+    /// Where telemetry goes.
+    pub metrics: SocketAddr,
+    /// The token that tells who pushes.
+    pub token: String,
+    /// Addresses of other processes, by name, as they reported them.
+    pub addresses_of: &'a dyn Fn(&str) -> Vec<String>,
+    /// The port of another process's listening socket.
+    pub port_of: &'a dyn Fn(&str) -> Option<u16>,
+    /// Addresses of this process's last incarnation that became ready.
+    pub last_addresses: &'a [String],
+}
+
+/// The role's configuration file, as TOML tables.
+#[derive(Serialize)]
+struct RoleFile {
+    process: ProcessConfig,
+    telemetry: TelemetryConfig,
+    log: LogConfig,
+    #[serde(flatten)]
+    own: OwnTable,
+}
+
+/// The role's own table; the variant's name is the table's.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum OwnTable {
+    Bootnode(NodeConfig),
+    Node(NodeConfig),
+    Signaling(SignalingConfig),
+    Web(WebConfig),
+}
+
+/// Writes the configuration file and returns its arguments for the program: `<role> --config FILE`.
+///
+/// # Errors
+/// When the file cannot be written; the message names it.
+pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -> io::Result<Vec<CString>> {
+    let own = match &process.settings {
+        Settings::Bootnode(settings) => OwnTable::Bootnode(node_config(settings, surroundings)),
+        Settings::Node(settings) => OwnTable::Node(node_config(settings, surroundings)),
+        Settings::Signaling(settings) => {
+            OwnTable::Signaling(SignalingConfig { max_clients: settings.max_clients, ..Default::default() })
+        }
+        Settings::Web(settings) => OwnTable::Web(WebConfig {
+            signaling_port: settings.signaling.as_deref().and_then(surroundings.port_of),
+            ..Default::default()
+        }),
+    };
+    let file = RoleFile {
+        process: ProcessConfig {
+            name: process.name.clone(),
+            data_dir: surroundings.folder.to_owned(),
+            admin_socket: None,
+        },
+        telemetry: TelemetryConfig {
+            endpoint: format!("http://{}/v1/metrics", reachable(surroundings.metrics)),
+            token: Some(surroundings.token.clone()),
+            interval: Duration::from_secs(1),
+        },
+        log: LogConfig { format: Some(LogFormat::Json), ..LogConfig::default() },
+        own,
+    };
+    let text = toml::to_string(&file).map_err(io::Error::other)?;
+    let path = surroundings.folder.join("config.toml");
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
+    std::fs::create_dir_all(surroundings.folder).map_err(failed)?;
+    write_private(&path, text.as_bytes()).map_err(failed)?;
+    Ok(vec![
+        CString::new("hippius")?,
+        CString::new(process.role().as_str())?,
+        CString::new("--config")?,
+        CString::new(path.as_os_str().as_bytes())?,
+    ])
+}
+
+fn node_config(settings: &NodeSettings, surroundings: &Surroundings<'_>) -> NodeConfig {
+    let bootnodes = settings
+        .bootnodes
+        .iter()
+        .flat_map(|bootnode| match bootnode {
+            BootnodeRef::Address(address) => vec![address.clone()],
+            BootnodeRef::Process(name) => {
+                (surroundings.addresses_of)(name).iter().filter_map(|address| address.parse().ok()).collect()
+            }
+        })
+        .collect();
+    NodeConfig {
+        listen: keep_ports(&settings.listen, surroundings.last_addresses),
+        bootnodes,
+        topics: settings.topics.clone(),
+        low_peers: settings.connections.low,
+        high_peers: settings.connections.high,
+        ..NodeConfig::default()
+    }
+}
+
+/// Puts the ports that the last incarnation was given in place of port 0, so that a restarted node is found where it was.
+fn keep_ports(listen: &[Multiaddr], last: &[String]) -> Vec<Multiaddr> {
+    let mut last: Vec<(IpAddr, u16)> =
+        last.iter().filter_map(|address| tcp_address(&address.parse().ok()?)).collect();
+    listen
+        .iter()
+        .map(|address| match tcp_address(address) {
+            Some((ip, 0)) => {
+                let same = |known: &(IpAddr, u16)| {
+                    known.0 == ip || (ip.is_unspecified() && known.0.is_ipv4() == ip.is_ipv4())
+                };
+                match last.iter().position(same) {
+                    Some(place) => with_port(address, last.remove(place).1),
+                    None => address.clone(),
+                }
+            }
+            _ => address.clone(),
+        })
+        .collect()
+}
+
+/// The IP address and TCP port of a multiaddr that begins with them.
+#[must_use]
+pub fn tcp_address(address: &Multiaddr) -> Option<(IpAddr, u16)> {
+    let mut parts = address.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) => Some((ip, port)),
+        _ => None,
+    }
+}
+
+fn with_port(address: &Multiaddr, port: u16) -> Multiaddr {
+    address
+        .iter()
+        .map(|part| match part {
+            Protocol::Tcp(_) => Protocol::Tcp(port),
+            other => other,
+        })
+        .collect()
+}
+
+/// An address that a process of this machine can connect to: a wildcard stands for loopback.
+#[must_use]
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The environment of a child: the supervisor's own without what is meant for the supervisor, and the notify protocol's.
+#[must_use]
+pub fn environment(notify_socket: &str, watchdog: Duration) -> Vec<CString> {
+    const OURS: [&str; 7] = [
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "INVOCATION_ID",
+    ];
+    let mut environment: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            // A role's own settings come from its file; only the log filter may be turned from outside.
+            !OURS.contains(&name.as_ref()) && (!name.starts_with("HIPPIUS_") || name.starts_with("HIPPIUS_LOG__"))
+        })
+        .filter_map(|(name, value)| {
+            let entry = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            CString::new(entry).ok()
+        })
+        .collect();
+    let mut add = |text: String| environment.extend(CString::new(text));
+    add(format!("NOTIFY_SOCKET={notify_socket}"));
+    if !watchdog.is_zero() {
+        add(format!("WATCHDOG_USEC={}", watchdog.as_micros()));
+    }
+    environment
+}
+
+/// A role and its name, as messages call it: `the web server "web"`.
+#[must_use]
+pub fn describe(process: &PlannedProcess) -> String {
+    let what = match process.role() {
+        Role::Signaling => "signaling server",
+        Role::Web => "web server",
+        role => role.as_str(),
+    };
+    format!("{what} \"{}\"", process.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restarted_node_keeps_its_port() {
+        let listen: Vec<Multiaddr> =
+            ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/4002", "/ip6/::1/tcp/0"].map(|a| a.parse().unwrap()).into();
+        let last = ["/ip4/127.0.0.1/tcp/41000/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp".to_owned()];
+        let kept: Vec<String> = keep_ports(&listen, &last).iter().map(ToString::to_string).collect();
+        assert_eq!(kept, ["/ip4/127.0.0.1/tcp/41000", "/ip4/127.0.0.1/tcp/4002", "/ip6/::1/tcp/0"]);
+    }
+
+    #[test]
+    fn a_wildcard_is_reached_over_loopback() {
+        assert_eq!(reachable("0.0.0.0:80".parse().unwrap()), "127.0.0.1:80".parse().unwrap());
+        assert_eq!(reachable("[::]:80".parse().unwrap()), "[::1]:80".parse().unwrap());
+    }
+}

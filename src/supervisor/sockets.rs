@@ -1,0 +1,124 @@
+//! The listening sockets that the supervisor opens and hands down, and who else holds a port.
+//!
+//! A socket is opened once and lives as long as the supervisor: while its role restarts, clients wait in its queue
+//! instead of being refused.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} cannot listen on {address}: {reason}")]
+pub struct BindError {
+    /// Who wanted it, e.g. `the web server "web"`.
+    pub what: String,
+    /// The address.
+    pub address: SocketAddr,
+    /// Why not, with the holder if it is known, and what to do.
+    pub reason: String,
+}
+
+/// Opens a listening socket.
+///
+/// # Errors
+/// [`BindError`] with the program that holds the port, where that can be found out.
+pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    open().map_err(|error: io::Error| {
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                let holder = holder(address.port()).map_or_else(|| "another program".to_owned(), |h| h.to_string());
+                format!("port {} is held by {holder}; end it, or choose another port in the topology", address.port())
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need more rights; choose a higher one in the topology".to_owned()
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address; see `bind` in the topology".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        BindError { what: what.to_owned(), address, reason }
+    })
+}
+
+/// Finds out whether an address that a process is going to bind by itself is free, and frees it again.
+///
+/// # Errors
+/// Like [`bind`].
+pub fn probe(what: &str, address: SocketAddr) -> Result<(), BindError> {
+    bind(what, address).map(drop)
+}
+
+/// A process that listens on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its pid.
+    pub pid: i32,
+    /// Its program's name.
+    pub program: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (pid {})", self.program, self.pid)
+    }
+}
+
+/// The process that listens on TCP `port`, if this user may know it (`/proc/net/tcp`, `/proc/<pid>/fd`).
+#[must_use]
+pub fn holder(port: u16) -> Option<Holder> {
+    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| fs::read_to_string(table).ok())
+        .flat_map(|table| listening_inodes(&table, port))
+        .collect();
+    let wanted: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
+        let holds = descriptors.flatten().any(|fd| {
+            fs::read_link(fd.path()).is_ok_and(|target| wanted.iter().any(|socket| target.as_os_str() == socket.as_str()))
+        });
+        if holds {
+            let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
+            return Some(Holder { pid, program });
+        }
+    }
+    None
+}
+
+/// Inodes of sockets that listen on `port`, from the text of `/proc/net/tcp` (`proc_net_tcp.txt` of the kernel).
+fn listening_inodes(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let suffix = format!(":{port:04X}");
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let listens = fields.get(3) == Some(&LISTEN) && fields.get(1)?.ends_with(&suffix);
+            listens.then(|| fields.get(9).map(|inode| (*inode).to_owned())).flatten()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_names_its_holder() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let error = bind("the web server", address).unwrap_err().to_string();
+        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+        drop(held);
+        probe("the web server", address).unwrap();
+    }
+}
