@@ -1,10 +1,8 @@
-//! Every metric that a role records, by name, in one place.
-//!
-//! Names are those of the OpenTelemetry instruments. On the way to Prometheus a counter gains `_total`, and
-//! the plain names that documented queries use (`p2p_messages_received` and its like) stay beside it as
-//! untyped series; see `exposition`.
+//! What each role records. Names and descriptions come from the [`catalogue`](super::catalogue).
 
 use opentelemetry::metrics::{Counter, Gauge, Meter};
+
+use super::catalogue;
 
 /// What a libp2p node records.
 #[derive(Debug, Clone)]
@@ -23,6 +21,13 @@ pub struct P2pInstruments {
     pub peer_bytes_sent: Counter<u64>,
     /// The same by `peer`; at most [`MAX_PEER_SERIES`] peers.
     pub peer_bytes_received: Counter<u64>,
+    /// Messages sent, by `peer`; at most [`MAX_PEER_SERIES`] peers.
+    pub peer_messages_sent: Counter<u64>,
+    /// Messages received, by `peer`; at most [`MAX_PEER_SERIES`] peers.
+    pub peer_messages_received: Counter<u64>,
+    /// Unix time of the connection in seconds, by `peer` and `connection_type`. A gauge keeps its last value: record
+    /// 0 when the connection is closed, and the peer leaves `/stats`.
+    pub peer_connected_since: Gauge<f64>,
     /// Last round trip measured by ping, by `peer`, in seconds.
     pub peer_latency: Gauge<f64>,
     /// Dials by `result`: `ok` or the reason of the failure.
@@ -39,43 +44,19 @@ impl P2pInstruments {
     #[must_use]
     pub fn new(meter: &Meter) -> Self {
         Self {
-            connected_peers: meter
-                .u64_gauge("p2p_connected_peers")
-                .with_description("Peers with at least one connection.")
-                .build(),
-            messages_sent: meter
-                .u64_counter("p2p_messages_sent")
-                .with_description("Topic messages published by this node.")
-                .build(),
-            messages_received: meter
-                .u64_counter("p2p_messages_received")
-                .with_description("Topic messages delivered to this node.")
-                .build(),
-            bytes_sent: meter
-                .u64_counter("p2p_bytes_sent")
-                .with_description("Bytes written to substreams.")
-                .build(),
-            bytes_received: meter
-                .u64_counter("p2p_bytes_received")
-                .with_description("Bytes read from substreams.")
-                .build(),
-            peer_bytes_sent: meter
-                .u64_counter("p2p_peer_bytes_sent")
-                .with_description("Bytes written to substreams, by peer.")
-                .build(),
-            peer_bytes_received: meter
-                .u64_counter("p2p_peer_bytes_received")
-                .with_description("Bytes read from substreams, by peer.")
-                .build(),
-            peer_latency: meter
-                .f64_gauge("p2p_peer_latency_seconds")
-                .with_description("Last round trip measured by ping, by peer.")
-                .build(),
-            dials: meter.u64_counter("p2p_dials").with_description("Dials by result.").build(),
-            refused: meter
-                .u64_counter("p2p_refused")
-                .with_description("What the node refused, by kind.")
-                .build(),
+            connected_peers: catalogue::P2P_CONNECTED_PEERS.u64_gauge(meter),
+            messages_sent: catalogue::P2P_MESSAGES_SENT.u64_counter(meter),
+            messages_received: catalogue::P2P_MESSAGES_RECEIVED.u64_counter(meter),
+            bytes_sent: catalogue::P2P_BYTES_SENT.u64_counter(meter),
+            bytes_received: catalogue::P2P_BYTES_RECEIVED.u64_counter(meter),
+            peer_bytes_sent: catalogue::P2P_PEER_BYTES_SENT.u64_counter(meter),
+            peer_bytes_received: catalogue::P2P_PEER_BYTES_RECEIVED.u64_counter(meter),
+            peer_messages_sent: catalogue::P2P_PEER_MESSAGES_SENT.u64_counter(meter),
+            peer_messages_received: catalogue::P2P_PEER_MESSAGES_RECEIVED.u64_counter(meter),
+            peer_connected_since: catalogue::P2P_PEER_CONNECTED_SINCE.f64_gauge(meter),
+            peer_latency: catalogue::P2P_PEER_LATENCY.f64_gauge(meter),
+            dials: catalogue::P2P_DIALS.u64_counter(meter),
+            refused: catalogue::P2P_REFUSED.u64_counter(meter),
         }
     }
 }
@@ -102,30 +83,12 @@ impl SignalingInstruments {
     #[must_use]
     pub fn new(meter: &Meter) -> Self {
         Self {
-            active_connections: meter
-                .u64_gauge("ws_active_connections")
-                .with_description("Open WebSocket connections.")
-                .build(),
-            total_connections: meter
-                .u64_counter("ws_total_connections")
-                .with_description("WebSocket connections accepted.")
-                .build(),
-            messages_sent: meter
-                .u64_counter("ws_messages_sent")
-                .with_description("Signaling messages sent to clients.")
-                .build(),
-            messages_received: meter
-                .u64_counter("ws_messages_received")
-                .with_description("Signaling messages received from clients.")
-                .build(),
-            refused: meter
-                .u64_counter("ws_refused")
-                .with_description("Connections and messages refused, by reason.")
-                .build(),
-            webrtc_connections: meter
-                .u64_gauge("webrtc_connections")
-                .with_description("WebRTC connections that clients reported, by type of path.")
-                .build(),
+            active_connections: catalogue::WS_ACTIVE_CONNECTIONS.u64_gauge(meter),
+            total_connections: catalogue::WS_TOTAL_CONNECTIONS.u64_counter(meter),
+            messages_sent: catalogue::WS_MESSAGES_SENT.u64_counter(meter),
+            messages_received: catalogue::WS_MESSAGES_RECEIVED.u64_counter(meter),
+            refused: catalogue::WS_REFUSED.u64_counter(meter),
+            webrtc_connections: catalogue::WEBRTC_CONNECTIONS.u64_gauge(meter),
         }
     }
 }
@@ -141,11 +104,6 @@ impl WebInstruments {
     /// Creates the instruments on `meter`.
     #[must_use]
     pub fn new(meter: &Meter) -> Self {
-        Self {
-            requests: meter
-                .u64_counter("web_requests")
-                .with_description("HTTP requests answered, by status.")
-                .build(),
-        }
+        Self { requests: catalogue::WEB_REQUESTS.u64_counter(meter) }
     }
 }

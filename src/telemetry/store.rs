@@ -1,0 +1,305 @@
+//! The metric store: who may push, and what each process last said. No clock, socket or task.
+//!
+//! Identity comes from the token that a process was given, never from what it sends. Gauges of a process vanish
+//! when it ends; its counters stay until its next generation pushes and begin again there, which Prometheus
+//! sees as an ordinary reset.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+
+use super::families::{Families, FamilyInfo};
+use super::rate::Bucket;
+pub use super::rate::Rate;
+use super::refusal::{Reason, Refused};
+pub use super::snapshot::Limits;
+use super::snapshot::{Series, Snapshot};
+use super::token::Token;
+
+/// The rules of a [`Store`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Bounds on one push.
+    pub limits: Limits,
+    /// How often one process may push.
+    pub rate: Rate,
+    /// Gauges older than this are not shown. `None` where [`Store::exited`] tells when a process ends.
+    pub stale_after: Option<Duration>,
+}
+
+/// What of a request was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Accepted {
+    /// Series kept.
+    pub series: usize,
+    /// Series refused, by reason.
+    pub refused: Refused,
+}
+
+/// A whole request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("telemetry refused: {0}")]
+pub struct Refusal(pub Reason);
+
+/// The right to hand in one push, given by [`Store::admit`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    process: Arc<str>,
+    generation: u64,
+}
+
+/// The store; see the module.
+#[derive(Debug)]
+pub struct Store {
+    settings: StoreSettings,
+    families: Families,
+    /// By [`Token::selector`]. At most two per process: the current token and the one before.
+    tokens: HashMap<u64, Vec<Entry>>,
+    processes: BTreeMap<Arc<str>, Process>,
+    refused: Refused,
+}
+
+#[derive(Debug)]
+struct Entry {
+    token: Token,
+    process: Arc<str>,
+    generation: u64,
+}
+
+#[derive(Debug)]
+struct Process {
+    role: Arc<str>,
+    generation: u64,
+    alive: bool,
+    bucket: Bucket,
+    last_push: Option<Instant>,
+    families: Arc<Vec<StoredFamily>>,
+}
+
+/// One metric of one process.
+#[derive(Debug, Clone)]
+pub(super) struct StoredFamily {
+    pub info: Arc<FamilyInfo>,
+    pub series: Vec<Series>,
+}
+
+/// What is to be shown of one process; cheap to take, so that rendering needs no lock.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub process: Arc<str>,
+    pub role: Arc<str>,
+    /// Whether gauges are shown.
+    pub gauges: bool,
+    pub families: Arc<Vec<StoredFamily>>,
+}
+
+/// A store shared by the receiver, the exposition and whoever registers processes.
+#[derive(Debug, Clone)]
+pub struct SharedStore(Arc<Mutex<Store>>);
+
+impl SharedStore {
+    /// Shares `store`.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self(Arc::new(Mutex::new(store)))
+    }
+
+    /// The store itself. Hold it for a few statements only.
+    pub fn lock(&self) -> MutexGuard<'_, Store> {
+        // Every method leaves the store whole, so a panic elsewhere must not end all telemetry.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for SharedStore {
+    fn default() -> Self {
+        Self::new(Store::new(StoreSettings::default()))
+    }
+}
+
+impl Store {
+    /// An empty store.
+    #[must_use]
+    pub fn new(settings: StoreSettings) -> Self {
+        Self {
+            settings,
+            families: Families::new(),
+            tokens: HashMap::new(),
+            processes: BTreeMap::new(),
+            refused: Refused::default(),
+        }
+    }
+
+    /// Lets generation `generation` of `process` push with `token`. Earlier generations may not any more; a
+    /// registration of an earlier generation than the current one is ignored.
+    pub fn register(&mut self, token: &Token, process: &str, role: &str, generation: u64) {
+        let name: Arc<str> = match self.processes.get_key_value(process) {
+            Some((_, known)) if known.generation > generation => return,
+            Some((name, _)) => name.clone(),
+            None => process.into(),
+        };
+        let previous = self.processes.get(process).map(|known| known.generation);
+        // The token before is kept to tell a late push from a stranger's.
+        self.retain_tokens(|entry| *entry.process != *name || Some(entry.generation) == previous);
+        let entry = Entry { token: token.clone(), process: name.clone(), generation };
+        self.tokens.entry(token.selector()).or_default().push(entry);
+        let families = self.processes.get(process).map(|known| known.durable()).unwrap_or_default();
+        self.processes.insert(
+            name,
+            Process {
+                role: role.into(),
+                generation,
+                alive: true,
+                bucket: Bucket::new(),
+                last_push: None,
+                families,
+            },
+        );
+    }
+
+    /// Generation `generation` of `process` has ended: its gauges vanish and it may push no more. The end of an
+    /// earlier generation than the current one changes nothing.
+    pub fn exited(&mut self, process: &str, generation: u64) {
+        if let Some(known) = self.processes.get_mut(process)
+            && known.generation == generation
+        {
+            known.alive = false;
+            known.families = known.durable();
+        }
+    }
+
+    /// Forgets `process` with all its series and tokens.
+    pub fn remove(&mut self, process: &str) {
+        self.processes.remove(process);
+        self.retain_tokens(|entry| *entry.process != *process);
+    }
+
+    fn retain_tokens(&mut self, keep: impl Fn(&Entry) -> bool) {
+        self.tokens.retain(|_, entries| {
+            entries.retain(&keep);
+            !entries.is_empty()
+        });
+    }
+
+    /// Whether the holder of `token` may push now. Counts what it refuses.
+    ///
+    /// # Errors
+    /// [`Reason::Unauthenticated`], [`Reason::Late`] or [`Reason::RateLimited`].
+    pub fn admit(&mut self, token: Option<&Token>, now: Instant) -> Result<Ticket, Refusal> {
+        let ticket = token.and_then(|token| {
+            let entries = self.tokens.get(&token.selector())?;
+            let entry = entries.iter().find(|entry| entry.token.matches(token))?;
+            Some(Ticket { process: entry.process.clone(), generation: entry.generation })
+        });
+        let Some(ticket) = ticket else { return Err(self.refuse(Reason::Unauthenticated)) };
+        let rate = self.settings.rate;
+        let passes = self.current(&ticket).map(|process| process.bucket.take(rate, now));
+        match passes {
+            None => Err(self.refuse(Reason::Late)),
+            Some(false) => Err(self.refuse(Reason::RateLimited)),
+            Some(true) => Ok(ticket),
+        }
+    }
+
+    /// Replaces what the process of `ticket` said before by `snapshot`. Counts what it refuses.
+    ///
+    /// # Errors
+    /// [`Reason::Late`] when the process has ended, or begun anew, since it was admitted.
+    pub fn accept(&mut self, ticket: &Ticket, snapshot: Snapshot, now: Instant) -> Result<Accepted, Refusal> {
+        let Some(process) = self.current(ticket) else { return Err(self.refuse(Reason::Late)) };
+        let role = process.role.clone();
+        let Snapshot { families, mut refused, claims } = snapshot;
+        for claim in claims {
+            if !claim.agrees_with(&ticket.process, &role) {
+                refused.count(Reason::Identity);
+            }
+        }
+        let mut kept = Vec::with_capacity(families.len());
+        let mut series = 0;
+        for family in families {
+            match self.families.claim(&family.name, family.kind, &family.help) {
+                Ok(info) => {
+                    series += family.series.len();
+                    kept.push(StoredFamily { info, series: family.series });
+                }
+                Err(reason) => refused.add(reason, family.series.len() as u64),
+            }
+        }
+        self.refused.merge(&refused);
+        if let Some(process) = self.current(ticket) {
+            process.families = Arc::new(kept);
+            process.last_push = Some(now);
+        }
+        Ok(Accepted { series, refused })
+    }
+
+    /// [`Store::admit`] and [`Store::accept`] in one, for a request that is already decoded.
+    ///
+    /// # Errors
+    /// See both.
+    pub fn push(
+        &mut self,
+        token: &Token,
+        request: ExportMetricsServiceRequest,
+        now: Instant,
+    ) -> Result<Accepted, Refusal> {
+        let ticket = self.admit(Some(token), now)?;
+        let snapshot = Snapshot::from_request(request, &self.settings.limits);
+        self.accept(&ticket, snapshot, now)
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&mut self, reason: Reason) -> Refusal {
+        self.refused.count(reason);
+        Refusal(reason)
+    }
+
+    /// Everything refused so far.
+    #[must_use]
+    pub fn refused(&self) -> Refused {
+        self.refused
+    }
+
+    /// The bounds on one push.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.settings.limits
+    }
+
+    pub(super) fn views(&self, now: Instant) -> Vec<View> {
+        let fresh = |process: &Process| match (self.settings.stale_after, process.last_push) {
+            (Some(limit), Some(last)) => now.saturating_duration_since(last) <= limit,
+            _ => true,
+        };
+        self.processes
+            .iter()
+            .map(|(name, process)| View {
+                process: name.clone(),
+                role: process.role.clone(),
+                gauges: fresh(process),
+                families: process.families.clone(),
+            })
+            .collect()
+    }
+
+    fn current(&mut self, ticket: &Ticket) -> Option<&mut Process> {
+        self.processes
+            .get_mut(&ticket.process)
+            .filter(|process| process.alive && process.generation == ticket.generation)
+    }
+}
+
+impl Process {
+    /// The families that outlive the process.
+    fn durable(&self) -> Arc<Vec<StoredFamily>> {
+        let durable = self.families.iter().filter(|family| family.info.kind.outlives_process());
+        Arc::new(durable.cloned().collect())
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
