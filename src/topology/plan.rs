@@ -11,7 +11,7 @@ use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
 /// A whole network, ready to be started.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The topology's name.
     pub topology: String,
@@ -26,7 +26,7 @@ pub struct Plan {
 }
 
 /// One process of a [`Plan`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedProcess {
     /// Unique name, e.g. `node-0`; also the name of its folder and log file.
     pub name: String,
@@ -94,7 +94,8 @@ impl fmt::Display for Role {
 }
 
 /// Role-specific part of a [`PlannedProcess`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Settings {
     /// See [`Role::Bootnode`].
     Bootnode(NodeSettings),
@@ -107,7 +108,7 @@ pub enum Settings {
 }
 
 /// What the topology says of one libp2p node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSettings {
     /// Multiaddrs to listen on.
     pub listen: Vec<Multiaddr>,
@@ -120,7 +121,7 @@ pub struct NodeSettings {
 }
 
 /// How many connections a node keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionMarks {
     /// Below this many connected peers a node looks for more.
     pub low: u32,
@@ -129,7 +130,8 @@ pub struct ConnectionMarks {
 }
 
 /// A bootnode, by the name of a process in the same plan or by address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BootnodeRef {
     /// A process of this plan; its address is known once it is ready.
     Process(String),
@@ -138,31 +140,34 @@ pub enum BootnodeRef {
 }
 
 /// What the topology says of one signaling server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalingSettings {
     /// How many clients it serves at once.
     pub max_clients: u32,
 }
 
 /// What the topology says of one web server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebSettings {
     /// Process name of the signaling server its pages use, if there is one.
     pub signaling: Option<String>,
 }
 
 /// When an ended process is started again, and when not any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
     /// Which endings lead to a restart.
     pub when: RestartWhen,
     /// Delay before the second consecutive restart (the first is immediate); doubles from there.
+    #[serde(with = "humantime_serde")]
     pub backoff: Duration,
     /// Upper end of the delay.
+    #[serde(with = "humantime_serde")]
     pub max_backoff: Duration,
     /// This many restarts …
     pub limit: u32,
     /// … in this time are a crash loop.
+    #[serde(with = "humantime_serde")]
     pub within: Duration,
 }
 
@@ -179,18 +184,21 @@ pub enum RestartWhen {
 }
 
 /// Deadlines in the life of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// From spawn to readiness; past it the process is killed and counts as crashed.
+    #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
     /// Longest silence on the watchdog of a ready process; zero switches it off.
+    #[serde(with = "humantime_serde")]
     pub watchdog: Duration,
     /// From SIGTERM to SIGKILL.
+    #[serde(with = "humantime_serde")]
     pub stop_grace: Duration,
 }
 
 /// How log files are rotated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPolicy {
     /// A file is rotated before it grows past this many bytes.
     pub max_bytes: u64,

@@ -1,0 +1,59 @@
+//! `hippius check`: every mistake of a topology at once.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::topology::{self, Look, Mistakes, environment};
+
+/// Check a topology file and print every mistake in it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// The topology file.
+    #[arg(value_name = "TOPOLOGY", default_value = "topology/local.toml")]
+    pub topology: PathBuf,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn run(args: CheckArgs) -> ExitCode {
+    match topology::load(&args.topology, &environment::of_process) {
+        Ok(topology) => {
+            let processes = topology.plan().processes.len();
+            let word = if processes == 1 { "process" } else { "processes" };
+            super::print_line(&format!("{} is good: {processes} {word}", args.topology.display()))
+        }
+        Err(mistakes) => {
+            report(&mistakes);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints `mistakes` to standard error, drawn as the terminal allows.
+pub fn report(mistakes: &Mistakes) {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let look = look(std::io::stderr().is_terminal(), no_color);
+    eprintln!("{}", mistakes.render(look));
+}
+
+fn look(is_terminal: bool, no_color: bool) -> Look {
+    match (is_terminal, no_color) {
+        (false, _) => Look::Ascii,
+        (true, true) => Look::Plain,
+        (true, false) => Look::Color,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_is_for_terminals_that_want_it() {
+        assert_eq!(look(true, false), Look::Color);
+        assert_eq!(look(true, true), Look::Plain);
+        assert_eq!(look(false, false), Look::Ascii);
+        assert_eq!(look(false, true), Look::Ascii);
+    }
+}

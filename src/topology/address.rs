@@ -1,0 +1,174 @@
+//! Multiaddrs of a topology file: what a node listens on, and bootnodes elsewhere.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::mistake::Mistake;
+use super::reader::{FromToml, Reader, shown};
+use super::scalar::is_name;
+
+/// How a listen address is to be written.
+const LISTEN_HELP: &str =
+    "write /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT, like \"/ip4/127.0.0.1/tcp/0\"; port 0 is any free one";
+
+/// How a bootnode is to be written.
+const BOOTNODE_HELP: &str =
+    "name a [[bootnodes]] entry of this file, or write /ip4/ADDRESS/tcp/PORT/p2p/PEER_ID";
+
+/// A TCP multiaddr to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listen {
+    pub(super) multiaddr: Multiaddr,
+    pub(super) socket: SocketAddr,
+}
+
+impl FromToml for Listen {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(value, "/ip4/127.0.0.1/tcp/0")?;
+        match parse_listen(&text) {
+            Ok(listen) => Some(listen),
+            Err(complaint) => {
+                reader.record(complaint.mistake(value, &text, LISTEN_HELP));
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for Listen {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Listen".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/4002"] })
+    }
+}
+
+/// A bootnode as written: a name in the same file, or where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Bootnode {
+    Name(String),
+    Address(Multiaddr),
+}
+
+impl FromToml for Bootnode {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(value, "bootnode")?;
+        if text.starts_with('/') {
+            return match parse_bootnode(&text) {
+                Ok(address) => Some(Self::Address(address)),
+                Err(complaint) => {
+                    reader.record(complaint.mistake(value, &text, BOOTNODE_HELP));
+                    None
+                }
+            };
+        }
+        // A process of a group has its number behind the group's name, and may be longer than a name.
+        if is_name(&text) || text.rsplit_once('-').is_some_and(|(group, _)| is_name(group)) {
+            return Some(Self::Name(text));
+        }
+        let message = format!("\"{}\" is neither a name nor a multiaddr", shown(&text));
+        reader.record(Mistake::new(value.span(), message, "not a bootnode").help(BOOTNODE_HELP));
+        None
+    }
+}
+
+impl JsonSchema for Bootnode {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "BootnodeName".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["bootnode"] })
+    }
+}
+
+/// What is wrong with a multiaddr.
+enum Complaint {
+    /// It is none.
+    Syntax(String),
+    /// It has a part that this version does not have.
+    NotYet(String),
+    /// It is one, of the wrong form.
+    Form(&'static str),
+}
+
+impl Complaint {
+    fn mistake(self, value: &Spanned<DeValue<'_>>, text: &str, help: &str) -> Mistake {
+        let text = shown(text);
+        let (message, label) = match self {
+            Complaint::Syntax(error) => (format!("\"{text}\" is no multiaddr"), error),
+            Complaint::NotYet(part) => {
+                (format!("{part} is not part of this version yet: \"{text}\""), "not available".to_owned())
+            }
+            Complaint::Form(what) => (format!("\"{text}\" {what}"), "wrong form".to_owned()),
+        };
+        Mistake::new(value.span(), message, label).help(help)
+    }
+}
+
+fn parse_multiaddr(text: &str) -> Result<Multiaddr, Complaint> {
+    let address: Multiaddr =
+        text.parse().map_err(|error: libp2p::multiaddr::Error| Complaint::Syntax(error.to_string()))?;
+    for part in &address {
+        match part {
+            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Tcp(_) | Protocol::P2p(_) => {}
+            other => return Err(Complaint::NotYet(format!("/{}", other.tag()))),
+        }
+    }
+    Ok(address)
+}
+
+fn socket(parts: &mut impl Iterator<Item = Protocol<'static>>) -> Option<SocketAddr> {
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
+        _ => return None,
+    };
+    let Protocol::Tcp(port) = parts.next()? else { return None };
+    Some(SocketAddr::new(ip, port))
+}
+
+fn parse_listen(text: &str) -> Result<Listen, Complaint> {
+    let multiaddr = parse_multiaddr(text)?;
+    let mut parts = multiaddr.iter().map(Protocol::acquire);
+    let Some(socket) = socket(&mut parts) else {
+        return Err(Complaint::Form("is not an IP address with a TCP port"));
+    };
+    match parts.next() {
+        None => Ok(Listen { multiaddr, socket }),
+        Some(Protocol::P2p(_)) => Err(Complaint::Form("has a peer id, which a listen address has not")),
+        Some(_) => Err(Complaint::Form("goes on after its port")),
+    }
+}
+
+fn parse_bootnode(text: &str) -> Result<Multiaddr, Complaint> {
+    let multiaddr = parse_multiaddr(text)?;
+    let mut parts = multiaddr.iter().map(Protocol::acquire);
+    match socket(&mut parts) {
+        None => return Err(Complaint::Form("is not an IP address with a TCP port and a peer id")),
+        Some(socket) if socket.port() == 0 => return Err(Complaint::Form("has port 0, which nobody can dial")),
+        Some(_) => {}
+    }
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::P2p(_)), None) => Ok(multiaddr),
+        (None, _) => Err(Complaint::Form("does not end in /p2p/PEER_ID")),
+        _ => Err(Complaint::Form("is not an IP address with a TCP port and a peer id")),
+    }
+}
+
+/// The multiaddr of one TCP socket.
+pub(super) fn multiaddr_of(socket: SocketAddr) -> Multiaddr {
+    Multiaddr::empty().with(socket.ip().into()).with(Protocol::Tcp(socket.port()))
+}

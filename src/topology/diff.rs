@@ -1,0 +1,137 @@
+//! What differs between two plans: the one that runs and the one that is wanted.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::plan::{Plan, PlannedProcess, Role, Settings};
+
+/// The way from one [`Plan`] to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlanDiff {
+    /// What differs for the network as a whole: `name`, `bind`, `ports.metrics`, `logs`.
+    pub network: Vec<&'static str>,
+    /// Processes to start, in start order.
+    pub added: Vec<Change>,
+    /// Processes to stop, the last started first.
+    pub removed: Vec<Change>,
+    /// Processes to restart with other settings, in start order.
+    pub changed: Vec<Change>,
+    /// Names of processes that stay as they are, in start order.
+    pub unchanged: Vec<String>,
+}
+
+/// One process of a [`PlanDiff`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The process's name.
+    pub name: String,
+    /// Its role; of a changed process, the new one.
+    pub role: Role,
+    /// The keys that differ; empty for a process that is added or removed.
+    pub keys: Vec<&'static str>,
+}
+
+impl PlanDiff {
+    /// What has to happen for `running` to become `wanted`.
+    #[must_use]
+    pub fn between(running: &Plan, wanted: &Plan) -> Self {
+        let old = by_name(running);
+        let new = by_name(wanted);
+        let mut diff = Self {
+            network: network(running, wanted),
+            added: Vec::new(),
+            removed: Vec::new(),
+            changed: Vec::new(),
+            unchanged: Vec::new(),
+        };
+        for process in &wanted.processes {
+            match old.get(process.name.as_str()) {
+                None => diff.added.push(change(process, Vec::new())),
+                Some(before) if *before == process => diff.unchanged.push(process.name.clone()),
+                Some(before) => diff.changed.push(change(process, keys(before, process))),
+            }
+        }
+        let gone = running.processes.iter().rev().filter(|process| !new.contains_key(process.name.as_str()));
+        diff.removed.extend(gone.map(|process| change(process, Vec::new())));
+        diff
+    }
+
+    /// Whether nothing has to happen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.network.is_empty() && self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+fn by_name(plan: &Plan) -> HashMap<&str, &PlannedProcess> {
+    plan.processes.iter().map(|process| (process.name.as_str(), process)).collect()
+}
+
+fn change(process: &PlannedProcess, keys: Vec<&'static str>) -> Change {
+    Change { name: process.name.clone(), role: process.role(), keys }
+}
+
+fn network(old: &Plan, new: &Plan) -> Vec<&'static str> {
+    differing([
+        ("name", old.topology != new.topology),
+        ("bind", old.bind != new.bind),
+        ("ports.metrics", old.metrics != new.metrics),
+        ("logs", old.logs != new.logs),
+    ])
+}
+
+/// The keys that differ between two processes of one name.
+fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
+    let mut keys = differing([
+        ("group", old.group != new.group),
+        ("restart", old.restart != new.restart),
+        ("timing", old.timing != new.timing),
+        ("port", old.listen_socket != new.listen_socket),
+    ]);
+    match (&old.settings, &new.settings) {
+        (Settings::Bootnode(old), Settings::Bootnode(new)) | (Settings::Node(old), Settings::Node(new)) => {
+            keys.extend(differing([
+                ("listen", old.listen != new.listen),
+                ("bootnodes", old.bootnodes != new.bootnodes),
+                ("topics", old.topics != new.topics),
+                ("connections", old.connections != new.connections),
+            ]));
+        }
+        (Settings::Signaling(old), Settings::Signaling(new)) => {
+            keys.extend(differing([("max_clients", old.max_clients != new.max_clients)]));
+        }
+        (Settings::Web(old), Settings::Web(new)) => {
+            keys.extend(differing([("signaling", old.signaling != new.signaling)]));
+        }
+        _ => keys.push("role"),
+    }
+    keys
+}
+
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    keys.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
+impl fmt::Display for PlanDiff {
+    /// One line per change, `+`, `-` or `~`, and how many stay as they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.network.is_empty() {
+            writeln!(f, "~ the network: {}", self.network.join(", "))?;
+        }
+        for change in &self.removed {
+            writeln!(f, "- {} ({})", change.name, change.role)?;
+        }
+        for change in &self.changed {
+            writeln!(f, "~ {} ({}): {}", change.name, change.role, change.keys.join(", "))?;
+        }
+        for change in &self.added {
+            writeln!(f, "+ {} ({})", change.name, change.role)?;
+        }
+        match (self.is_empty(), self.unchanged.len()) {
+            (true, count) => write!(f, "no changes ({count} processes)"),
+            (false, count) => write!(f, "{count} unchanged"),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Builds one entry of a topology out of its table: defaults filled in, bounds between keys checked.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::address::multiaddr_of;
+use super::bootnodes::{self, Directory, Edge};
+use super::defaults;
+use super::mistake::Mistake;
+use super::model::{Entry, NodePart, Part};
+use super::names::Declared;
+use super::plan::{ConnectionMarks, RestartPolicy, Role, Timing};
+use super::ports::{Claim, Kind};
+use super::raw::{RawConnections, RawNode, RawRestart, RawSignaling, RawTiming, RawTopology, RawWeb};
+use super::reader::{At, Key, suggestion};
+use super::scalar::Port;
+
+/// What all entries share while they are built.
+pub(super) struct Build<'a> {
+    pub(super) bind: IpAddr,
+    /// Ports that entries listen on.
+    pub(super) claims: Vec<Claim>,
+    /// Which bootnodes name which.
+    pub(super) edges: Vec<Edge>,
+    raw: &'a RawTopology,
+    restart: RestartPolicy,
+    timing: Timing,
+    directory: Directory,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl<'a> Build<'a> {
+    /// Starts with what `raw` says for all.
+    pub(super) fn new(raw: &'a RawTopology, directory: Directory, mistakes: &'a mut Vec<Mistake>) -> Self {
+        let restart = restart(&raw.restart, defaults::RESTART, mistakes);
+        Self {
+            bind: raw.bind.value().map_or(defaults::BIND, |bind| bind.0),
+            claims: Vec::new(),
+            edges: Vec::new(),
+            raw,
+            restart,
+            timing: timing(&raw.timing, defaults::TIMING),
+            directory,
+            mistakes,
+        }
+    }
+
+    /// A node or bootnode; `index` is its place among the bootnodes.
+    pub(super) fn node(&mut self, at: &At<RawNode>, declared: &Declared, index: usize) -> Entry {
+        let raw = &at.value;
+        if let Some(At { value: true, span }) = raw.mdns.given() {
+            self.mistakes.push(
+                Mistake::new(span.clone(), "mDNS discovery is not part of this version yet", "not available")
+                    .help("leave `mdns` out, or write mdns = false; nodes find each other through bootnodes"),
+            );
+        }
+        let is_bootnode = declared.role == Role::Bootnode;
+        let bootnodes = match &raw.bootnodes {
+            Key::Given(list) => {
+                if is_bootnode {
+                    self.edges.extend(bootnodes::edges(&self.directory, index, &list.value.items));
+                }
+                self.directory.resolve(&list.value.items, &list.span, self.mistakes)
+            }
+            Key::Absent if !is_bootnode => self.directory.all(&at.span, self.mistakes),
+            Key::Absent | Key::Bad => Vec::new(),
+        };
+        let defaults = if is_bootnode { defaults::BOOTNODE_CONNECTIONS } else { defaults::NODE_CONNECTIONS };
+        let part = NodePart {
+            listen: self.listen(raw, declared),
+            bootnodes,
+            topics: self.topics(raw),
+            connections: connections(&raw.connections, defaults, self.mistakes),
+        };
+        let part = if is_bootnode { Part::Bootnode(part) } else { Part::Node(part) };
+        self.entry(declared, &raw.restart, &raw.timing, part)
+    }
+
+    /// A signaling server. `shares_port`: others, too, leave their port to `[ports]`.
+    pub(super) fn signaling(
+        &mut self,
+        at: &At<RawSignaling>,
+        declared: &Declared,
+        shares_port: bool,
+    ) -> Entry {
+        let shared = self.raw.ports.value().map(|ports| &ports.signaling);
+        let socket =
+            self.service(at, &at.value.port, shared, shares_port, defaults::SIGNALING_PORT, declared);
+        let max_clients = at.value.max_clients.value().map_or(defaults::MAX_CLIENTS, |max| max.0);
+        self.entry(declared, &at.value.restart, &at.value.timing, Part::Signaling { socket, max_clients })
+    }
+
+    /// A web server, whose pages use one of the `signaling` servers. `shares_port` as for signaling.
+    pub(super) fn web(
+        &mut self,
+        at: &At<RawWeb>,
+        declared: &Declared,
+        shares_port: bool,
+        signaling: &[Declared],
+    ) -> Entry {
+        let shared = self.raw.ports.value().map(|ports| &ports.web);
+        let socket = self.service(at, &at.value.port, shared, shares_port, defaults::WEB_PORT, declared);
+        let known = || signaling.iter().filter_map(|server| server.name.as_deref());
+        let signaling_name = match &at.value.signaling {
+            Key::Absent => known().next().map(str::to_owned),
+            Key::Bad => None,
+            Key::Given(At { value, .. }) if known().any(|name| name == value.0) => Some(value.0.clone()),
+            Key::Given(At { value, span }) => {
+                let sure = known().count() == signaling.len() && !self.raw.signaling.is_bad();
+                if sure {
+                    let help = match signaling.len() {
+                        0 => "this file has no signaling server; add [signaling]".to_owned(),
+                        _ => suggestion(&value.0, known(), "this file's signaling servers are"),
+                    };
+                    let message = format!("unknown signaling server `{}`", value.0);
+                    self.mistakes.push(Mistake::new(span.clone(), message, "no such name").help(help));
+                }
+                None
+            }
+        };
+        let part = Part::Web { socket, signaling: signaling_name };
+        self.entry(declared, &at.value.restart, &at.value.timing, part)
+    }
+
+    fn entry(
+        &mut self,
+        declared: &Declared,
+        own_restart: &Key<RawRestart>,
+        own_timing: &Key<RawTiming>,
+        part: Part,
+    ) -> Entry {
+        Entry {
+            name: declared.name.clone().unwrap_or_default(),
+            count: declared.group_size(),
+            restart: restart(own_restart, self.restart, self.mistakes),
+            timing: timing(own_timing, self.timing),
+            part,
+        }
+    }
+
+    /// Where a service listens; claims the port.
+    fn service<T>(
+        &mut self,
+        at: &At<T>,
+        own: &Key<Port>,
+        shared: Option<&Key<Port>>,
+        shares_port: bool,
+        default: u16,
+        declared: &Declared,
+    ) -> SocketAddr {
+        let (port, span) = match (own, shared) {
+            (Key::Bad, _) | (Key::Absent, Some(Key::Bad)) => (0, at.span.clone()),
+            (Key::Given(own), _) => (own.value.number(), own.span.clone()),
+            (Key::Absent, Some(Key::Given(shared))) => {
+                let span = if shares_port { &at.span } else { &shared.span };
+                (shared.value.number(), span.clone())
+            }
+            (Key::Absent, None | Some(Key::Absent)) => (default, at.span.clone()),
+        };
+        let socket = SocketAddr::new(self.bind, port);
+        self.claims.push(Claim { socket, owner: owner(declared), span: Some(span), kind: Kind::Service });
+        socket
+    }
+
+    /// What a node listens on; claims the ports.
+    fn listen(&mut self, raw: &RawNode, declared: &Declared) -> Vec<libp2p::Multiaddr> {
+        let Some(list) = raw.listen.value() else {
+            return vec![multiaddr_of(SocketAddr::new(self.bind, 0))];
+        };
+        let count = declared.group_size().unwrap_or(1);
+        for At { value, span } in &list.items {
+            let port = value.socket.port();
+            if count > 1 && port != 0 {
+                let message = format!("{count} processes cannot all listen on port {port}");
+                let free = multiaddr_of(SocketAddr::new(value.socket.ip(), 0));
+                self.mistakes.push(
+                    Mistake::new(span.clone(), message, format!("one port for {count} processes"))
+                        .help(format!("use port 0, any free one for each: \"{free}\"")),
+                );
+            }
+            self.claims.push(Claim {
+                socket: value.socket,
+                owner: owner(declared),
+                span: Some(span.clone()),
+                kind: Kind::Libp2p,
+            });
+        }
+        list.items.iter().map(|at| at.value.multiaddr.clone()).collect()
+    }
+
+    /// The topics of a node, each once.
+    fn topics(&self, raw: &RawNode) -> Vec<String> {
+        let mut topics: Vec<String> = Vec::new();
+        for at in raw.topics.value().into_iter().flat_map(|list| &list.items) {
+            if !topics.contains(&at.value.0) {
+                topics.push(at.value.0.clone());
+            }
+        }
+        topics
+    }
+}
+
+fn owner(declared: &Declared) -> String {
+    match &declared.name {
+        Some(name) => format!("`{name}`"),
+        None => format!("a {}", declared.role),
+    }
+}
+
+/// `base` with what `own` says instead.
+fn restart(own: &Key<RawRestart>, base: RestartPolicy, mistakes: &mut Vec<Mistake>) -> RestartPolicy {
+    let Some(own) = own.value() else { return base };
+    let policy = RestartPolicy {
+        when: own.policy.value().map_or(base.when, |policy| policy.0),
+        backoff: own.backoff.value().map_or(base.backoff, |period| period.0),
+        max_backoff: own.max_backoff.value().map_or(base.max_backoff, |period| period.0),
+        limit: own.limit.value().map_or(base.limit, |limit| limit.0),
+        within: own.within.value().map_or(base.within, |period| period.0),
+    };
+    let spans = [
+        own.backoff.given().map(|at| (at.span.clone(), "the first delay")),
+        own.max_backoff.given().map(|at| (at.span.clone(), "the longest delay")),
+    ];
+    let bad = own.backoff.is_bad() || own.max_backoff.is_bad();
+    let mut places = spans.into_iter().flatten();
+    if let Some((span, label)) = places.next().filter(|_| policy.backoff > policy.max_backoff && !bad) {
+        let message = format!(
+            "`backoff` is {}, more than `max_backoff`, which is {}",
+            humantime::format_duration(policy.backoff),
+            humantime::format_duration(policy.max_backoff),
+        );
+        let mistake = places
+            .fold(Mistake::new(span, message, label), |mistake, (span, label)| mistake.also(span, label));
+        mistakes.push(mistake.help("`max_backoff` must be at least `backoff`; a key not given here has its default"));
+    }
+    policy
+}
+
+/// `base` with what `own` says instead.
+fn timing(own: &Key<RawTiming>, base: Timing) -> Timing {
+    let Some(own) = own.value() else { return base };
+    Timing {
+        start_timeout: own.start_timeout.value().map_or(base.start_timeout, |period| period.0),
+        watchdog: own.watchdog.value().map_or(base.watchdog, |period| period.0),
+        stop_grace: own.stop_grace.value().map_or(base.stop_grace, |period| period.0),
+    }
+}
+
+/// `base` with what `own` says instead.
+fn connections(
+    own: &Key<RawConnections>,
+    base: ConnectionMarks,
+    mistakes: &mut Vec<Mistake>,
+) -> ConnectionMarks {
+    let Some(own) = own.value() else { return base };
+    let marks = ConnectionMarks {
+        low: own.low.value().map_or(base.low, |mark| mark.0),
+        high: own.high.value().map_or(base.high, |mark| mark.0),
+    };
+    let spans = [
+        own.low.given().map(|at| (at.span.clone(), "looks for more below this")),
+        own.high.given().map(|at| (at.span.clone(), "closes some above this")),
+    ];
+    let bad = own.low.is_bad() || own.high.is_bad();
+    let mut places = spans.into_iter().flatten();
+    if let Some((span, label)) = places.next().filter(|_| marks.low > marks.high && !bad) {
+        let message = format!("`low` is {}, more than `high`, which is {}", marks.low, marks.high);
+        let mistake = places
+            .fold(Mistake::new(span, message, label), |mistake, (span, label)| mistake.also(span, label));
+        mistakes.push(mistake.help("`low` must be at most `high`; a key not given here has its default"));
+    }
+    marks
+}

@@ -1,0 +1,98 @@
+//! Reads a topology file, and turns its text into a [`Topology`].
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::environment::Lookup;
+use super::mistake::{Mistake, Mistakes};
+use super::model::Topology;
+use super::raw::RawTopology;
+use super::reader::{FromToml, Reader};
+use super::validate::validate;
+
+/// Largest topology file in bytes: twenty times what the most processes allowed need, written out one by one.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Reads and validates the topology file at `path`; `lookup` answers for the environment
+/// (see [`environment::of_process`](super::environment::of_process)).
+///
+/// # Errors
+/// Every mistake in the file, or why it could not be read.
+pub fn load(path: &Path, lookup: Lookup<'_>) -> Result<Topology, Mistakes> {
+    let bytes = read(path).map_err(|mistake| Mistakes::of_file(path, mistake))?;
+    let name = path.display().to_string();
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&name, &text, lookup),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let mistake =
+                Mistake::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8(), "the file is not UTF-8", "not UTF-8")
+                    .help("save it as UTF-8 text");
+            Err(Mistakes::new(&name, &text, vec![mistake]))
+        }
+    }
+}
+
+/// Validates the topology in `text`; `file` is the name that mistakes go by.
+///
+/// # Errors
+/// Every mistake in the text.
+pub fn parse(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Topology, Mistakes> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        // What was recovered of broken text may be anything; more complaints about it would mislead.
+        let list = errors.iter().map(|error| syntax_mistake(error, text)).collect();
+        return Err(Mistakes::new(file, text, list));
+    }
+    let root = Spanned::new(0..0, DeValue::Table(table.into_inner()));
+    let mut reader = Reader::new(text, lookup);
+    let raw = RawTopology::from_toml(&root, &mut reader).unwrap_or_default();
+    let mut mistakes = reader.into_mistakes();
+    match validate(&raw, &mut mistakes) {
+        Some(topology) if mistakes.is_empty() => Ok(topology),
+        _ => Err(Mistakes::new(file, text, mistakes)),
+    }
+}
+
+fn syntax_mistake(error: &toml::de::Error, text: &str) -> Mistake {
+    let message = error.message();
+    let span = error.span().unwrap_or(text.len()..text.len());
+    if message.starts_with("duplicate key") {
+        let key = text.get(span.clone()).unwrap_or_default().trim().to_owned();
+        return Mistake::new(span, format!("`{key}` is given twice"), "again here")
+            .help("keep one of them; [[name]] with double brackets starts another entry of a list");
+    }
+    Mistake::new(span, "this is not TOML", message).help(
+        "keys are written as: name = \"text\", count = 3, listen = [\"…\"]; tables as [ports] or [[nodes]]",
+    )
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Mistake> {
+    let shown = path.display();
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Mistake::of_file(format!("there is no file {shown}"))
+            .help(format!("`hippius init {shown}` writes a starter topology")),
+        io::ErrorKind::PermissionDenied => Mistake::of_file(format!("{shown} may not be read: {error}"))
+            .help(format!("see who owns it: ls -l {shown}")),
+        io::ErrorKind::NotADirectory => Mistake::of_file(format!("there is no file {shown}: {error}"))
+            .help("a part of this path is a file, not a directory"),
+        _ => Mistake::of_file(format!("{shown} cannot be read: {error}")).help("give the path of a TOML file"),
+    };
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(Mistake::of_file(format!("{shown} is a directory"))
+            .help("give the path of a TOML file, e.g. one inside it"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Mistake::of_file(format!("{shown} is larger than {MAX_FILE_BYTES} bytes"))
+            .help("is it a topology? use `count` for groups of equal nodes"));
+    }
+    Ok(bytes)
+}
