@@ -54,11 +54,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(super) fn new(
-        commands: mpsc::Sender<Command>,
-        changed: watch::Receiver<u64>,
-        logs: Logs,
-    ) -> Self {
+    pub(super) fn new(commands: mpsc::Sender<Command>, changed: watch::Receiver<u64>, logs: Logs) -> Self {
         Self { commands, changed, logs }
     }
 

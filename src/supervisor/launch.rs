@@ -86,7 +86,8 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
     };
     let text = toml::to_string(&file).map_err(io::Error::other)?;
     let path = surroundings.folder.join("config.toml");
-    let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
+    let failed =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
     std::fs::create_dir_all(surroundings.folder).map_err(failed)?;
     write_private(&path, text.as_bytes()).map_err(failed)?;
     Ok(vec![
@@ -191,7 +192,8 @@ pub fn environment(notify_socket: &str, watchdog: Duration) -> Vec<CString> {
         .filter(|(name, _)| {
             let name = name.to_string_lossy();
             // A role's own settings come from its file; only the log filter may be turned from outside.
-            !OURS.contains(&name.as_ref()) && (!name.starts_with("HIPPIUS_") || name.starts_with("HIPPIUS_LOG__"))
+            !OURS.contains(&name.as_ref())
+                && (!name.starts_with("HIPPIUS_") || name.starts_with("HIPPIUS_LOG__"))
         })
         .filter_map(|(name, value)| {
             let entry = [name.as_bytes(), b"=", value.as_bytes()].concat();
@@ -223,9 +225,11 @@ mod tests {
 
     #[test]
     fn a_restarted_node_keeps_its_port() {
-        let listen: Vec<Multiaddr> =
-            ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/4002", "/ip6/::1/tcp/0"].map(|a| a.parse().unwrap()).into();
-        let last = ["/ip4/127.0.0.1/tcp/41000/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp".to_owned()];
+        let listen: Vec<Multiaddr> = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/4002", "/ip6/::1/tcp/0"]
+            .map(|a| a.parse().unwrap())
+            .into();
+        let last =
+            ["/ip4/127.0.0.1/tcp/41000/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp".to_owned()];
         let kept: Vec<String> = keep_ports(&listen, &last).iter().map(ToString::to_string).collect();
         assert_eq!(kept, ["/ip4/127.0.0.1/tcp/41000", "/ip4/127.0.0.1/tcp/4002", "/ip6/::1/tcp/0"]);
     }

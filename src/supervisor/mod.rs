@@ -1,12 +1,24 @@
-//! The supervisor.
+//! Spawns every process of a plan, watches and restarts it, keeps its logs, and gathers the telemetry of all.
+//!
+//! ```text
+//!  events: exits, notices, commands, time ──► fleet (pure) ──► orders: spawn, terminate, kill
+//!                                               └─ lifecycle, one per process (pure)
+//!  core    the loop that owns the children and carries out orders     start    opens everything first
+//!  spawn   fork and exec      notify   readiness and watchdog         launch   what a child is told
+//!  logs    their output       sockets  handed down to them            api, handle, wire   the control API
+//! ```
+
+mod api;
+mod core;
 pub mod exit;
 pub mod fleet;
+pub mod handle;
+pub mod launch;
 pub mod lifecycle;
 pub mod logs;
 pub mod notify;
-pub mod spawn;
-pub mod state_dir;
-pub mod handle;
-pub mod launch;
 pub mod sockets;
+pub mod spawn;
+pub mod start;
+pub mod state_dir;
 pub mod wire;

@@ -103,31 +103,42 @@ impl NotifySocket {
     /// What the system says; the socket is of no use any more then.
     pub async fn next(&self, from: Pid) -> io::Result<Notice> {
         loop {
-            let (sender, notice) = self
-                .socket
-                .async_io(Interest::READABLE, || {
-                    let mut buffer = [0_u8; MAX_MESSAGE_BYTES];
-                    let mut iov = [IoSliceMut::new(&mut buffer)];
-                    let mut control = cmsg_space!(libc::ucred);
-                    let message = recvmsg::<()>(
-                        self.socket.as_raw_fd(),
-                        &mut iov,
-                        Some(&mut control),
-                        MsgFlags::MSG_CMSG_CLOEXEC,
-                    )?;
-                    let sender = message.cmsgs()?.find_map(|message| match message {
-                        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
-                        _ => None,
-                    });
-                    let length = message.bytes;
-                    Ok((sender, Notice::parse(&buffer[..length])))
-                })
-                .await?;
+            let (sender, notice) = self.socket.async_io(Interest::READABLE, || self.receive()).await?;
             if sender == Some(from.as_raw()) {
                 return Ok(notice);
             }
             tracing::warn!(?sender, "dropped a notification from a foreign process");
         }
+    }
+
+    /// The next message of process `from` that is there already.
+    #[must_use]
+    pub fn try_next(&self, from: Pid) -> Option<Notice> {
+        while let Ok((sender, notice)) = self.receive() {
+            if sender == Some(from.as_raw()) {
+                return Some(notice);
+            }
+        }
+        None
+    }
+
+    /// Takes one datagram from the socket, with its sender's pid.
+    fn receive(&self) -> io::Result<(Option<libc::pid_t>, Notice)> {
+        let mut buffer = [0_u8; MAX_MESSAGE_BYTES];
+        let mut iov = [IoSliceMut::new(&mut buffer)];
+        let mut control = cmsg_space!(libc::ucred);
+        let message = recvmsg::<()>(
+            self.socket.as_raw_fd(),
+            &mut iov,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
+        )?;
+        let sender = message.cmsgs()?.find_map(|message| match message {
+            ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
+            _ => None,
+        });
+        let length = message.bytes;
+        Ok((sender, Notice::parse(&buffer[..length])))
     }
 }
 

@@ -32,8 +32,12 @@ pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
     open().map_err(|error: io::Error| {
         let reason = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                let holder = holder(address.port()).map_or_else(|| "another program".to_owned(), |h| h.to_string());
-                format!("port {} is held by {holder}; end it, or choose another port in the topology", address.port())
+                let holder =
+                    holder(address.port()).map_or_else(|| "another program".to_owned(), |h| h.to_string());
+                format!(
+                    "port {} is held by {holder}; end it, or choose another port in the topology",
+                    address.port()
+                )
             }
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need more rights; choose a higher one in the topology".to_owned()
@@ -80,13 +84,17 @@ pub fn holder(port: u16) -> Option<Holder> {
         .collect();
     let wanted: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
         let holds = descriptors.flatten().any(|fd| {
-            fs::read_link(fd.path()).is_ok_and(|target| wanted.iter().any(|socket| target.as_os_str() == socket.as_str()))
+            fs::read_link(fd.path())
+                .is_ok_and(|target| wanted.iter().any(|socket| target.as_os_str() == socket.as_str()))
         });
         if holds {
-            let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
+            let program =
+                fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
             return Some(Holder { pid, program });
         }
     }

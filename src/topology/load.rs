@@ -30,9 +30,12 @@ pub fn load(path: &Path, lookup: Lookup<'_>) -> Result<Topology, Mistakes> {
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes());
-            let mistake =
-                Mistake::new(at..at + char::REPLACEMENT_CHARACTER.len_utf8(), "the file is not UTF-8", "not UTF-8")
-                    .help("save it as UTF-8 text");
+            let mistake = Mistake::new(
+                at..at + char::REPLACEMENT_CHARACTER.len_utf8(),
+                "the file is not UTF-8",
+                "not UTF-8",
+            )
+            .help("save it as UTF-8 text");
             Err(Mistakes::new(&name, &text, vec![mistake]))
         }
     }
@@ -81,7 +84,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Mistake> {
             .help(format!("see who owns it: ls -l {shown}")),
         io::ErrorKind::NotADirectory => Mistake::of_file(format!("there is no file {shown}: {error}"))
             .help("a part of this path is a file, not a directory"),
-        _ => Mistake::of_file(format!("{shown} cannot be read: {error}")).help("give the path of a TOML file"),
+        _ => {
+            Mistake::of_file(format!("{shown} cannot be read: {error}")).help("give the path of a TOML file")
+        }
     };
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.is_dir() {

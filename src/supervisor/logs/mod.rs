@@ -9,7 +9,7 @@ pub mod format;
 mod lines;
 pub mod read;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,8 @@ use crate::topology::plan::LogPolicy;
 use file::LogFile;
 use lines::{LineSplitter, to_json_line};
 
+/// The name under which the supervisor itself logs.
+pub const SUPERVISOR: &str = "supervisor";
 /// Lines that a follower may lag behind before it loses some.
 const LIVE_LINES: usize = 4096;
 /// Bytes read from a pipe at once: the usual capacity of a pipe.
@@ -181,9 +183,4 @@ impl io::Write for TracingWriter {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// A copy of standard error that never fails the caller: diagnostics of last resort.
-pub fn complain(message: &str) {
-    let _ = writeln!(io::stderr(), "hippius: {message}");
 }

@@ -1,0 +1,203 @@
+//! The control API: HTTP/1.1 with JSON over the unix socket in the data folder.
+//!
+//! | request | reply |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`](super::wire::Status) |
+//! | `GET /v1/processes/{name}` | [`ProcessStatus`](super::wire::ProcessStatus) |
+//! | `POST /v1/processes/{name}/{start\|stop\|restart}?wait=SECONDS` | [`Acted`](super::wire::Acted) |
+//! | `GET /v1/logs?process=NAME&n=COUNT&follow=1` | lines of [`LogEntry`] |
+//! | `POST /v1/down` | `{"down": true}`; the supervisor ends soon after |
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+use super::handle::{ActError, Handle};
+use super::logs::{self, LogLine};
+use super::wire::{LogEntry, Verb};
+use crate::control::http::{self, Body, Remote};
+
+/// Longest wait for the outcome of a command.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+/// Most lines of history in one reply.
+const MAX_LINES: usize = 100_000;
+/// Lines told when nobody says how many.
+const DEFAULT_LINES: usize = 200;
+
+/// A reply on its way.
+pub type Reply = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// The API of the supervisor behind `handle`, for [`http::serve`].
+pub fn handler(
+    handle: Handle,
+) -> impl Fn(Request<Incoming>, Remote) -> Reply + Clone + Send + Sync + 'static {
+    move |request, _remote| {
+        let handle = handle.clone();
+        Box::pin(async move { answer(request, handle).await })
+    }
+}
+
+async fn answer(request: Request<Incoming>, handle: Handle) -> Response<Body> {
+    let path: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
+    let query = Query(request.uri().query().unwrap_or_default());
+    match (request.method(), path.as_slice()) {
+        (&Method::GET, ["v1", "status"]) => match handle.status().await {
+            Ok(status) => http::json(StatusCode::OK, &status),
+            Err(_) => gone(),
+        },
+        (&Method::GET, ["v1", "processes", name]) => match handle.status().await {
+            Ok(status) => match status.processes.iter().find(|process| process.name == *name) {
+                Some(process) => http::json(StatusCode::OK, process),
+                None => unknown(&format!("there is no process named {name}")),
+            },
+            Err(_) => gone(),
+        },
+        (&Method::POST, ["v1", "processes", name, verb]) => match Verb::parse(verb) {
+            Some(verb) => act(&handle, verb, name, &query).await,
+            None => http::error(
+                StatusCode::NOT_FOUND,
+                "unknown_path",
+                "a process can be started, stopped or restarted",
+            ),
+        },
+        (&Method::GET, ["v1", "logs"]) => log_lines(&handle, &query).await,
+        (&Method::POST, ["v1", "down"]) => {
+            handle.down().await;
+            http::json(StatusCode::OK, &json!({"down": true}))
+        }
+        _ => {
+            http::error(StatusCode::NOT_FOUND, "unknown_path", "no such path or method; see docs/control.md")
+        }
+    }
+}
+
+async fn act(handle: &Handle, verb: Verb, name: &str, query: &Query<'_>) -> Response<Body> {
+    let wait = match query.number("wait") {
+        Ok(seconds) => Duration::from_secs(seconds.unwrap_or(0) as u64).min(MAX_WAIT),
+        Err(reply) => return *reply,
+    };
+    match handle.act(verb, name, wait).await {
+        Ok(acted) => http::json(StatusCode::OK, &acted),
+        Err(ActError::Unknown(error)) => unknown(&error.to_string()),
+        Err(ActError::Gone(_)) => gone(),
+    }
+}
+
+async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
+    let count = match query.number("n") {
+        Ok(count) => count.unwrap_or(DEFAULT_LINES).min(MAX_LINES),
+        Err(reply) => return *reply,
+    };
+    let Ok(status) = handle.status().await else { return gone() };
+    let mut wanted: Vec<String> = Vec::new();
+    for name in query.all("process") {
+        let before = wanted.len();
+        wanted.extend(
+            status.processes.iter().filter(|p| p.name == name || p.group == name).map(|p| p.name.clone()),
+        );
+        if name == logs::SUPERVISOR {
+            wanted.push(name.to_owned());
+        }
+        if wanted.len() == before {
+            return unknown(&format!("there is no process or group named {name}"));
+        }
+    }
+    if wanted.is_empty() {
+        wanted.extend(status.processes.iter().map(|process| process.name.clone()));
+        wanted.push(logs::SUPERVISOR.to_owned());
+    }
+    // No wait between these two: on the supervisor's one thread no line can come in between, so none is lost or doubled.
+    let live = (query.first("follow") == Some("1")).then(|| handle.logs().follow());
+    let history = match logs::read::tail(handle.logs().dir(), &wanted, count) {
+        Ok(history) => history,
+        Err(error) => {
+            return http::error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "unreadable",
+                &format!("cannot read the logs: {error}"),
+            );
+        }
+    };
+    let (chunks, body) = mpsc::channel::<Bytes>(64);
+    tokio::spawn(async move {
+        for batch in history.chunks(256) {
+            let bytes: Vec<u8> = batch.iter().flat_map(entry).collect();
+            if chunks.send(bytes.into()).await.is_err() {
+                return;
+            }
+        }
+        let Some(mut live) = live else { return };
+        loop {
+            let bytes = tokio::select! {
+                line = live.recv() => match line {
+                    Ok(line) if wanted.iter().any(|name| *name == *line.process) => entry(&line),
+                    Ok(_) => continue,
+                    Err(RecvError::Lagged(lost)) => entry(&lagged(lost)),
+                    Err(RecvError::Closed) => return,
+                },
+                // The reader has left.
+                () = chunks.closed() => return,
+            };
+            if chunks.send(bytes.into()).await.is_err() {
+                return;
+            }
+        }
+    });
+    http::stream("application/x-ndjson", body)
+}
+
+fn entry(line: &LogLine) -> Vec<u8> {
+    let entry = LogEntry { process: line.process.to_string(), line: line.json.to_string() };
+    let mut bytes = serde_json::to_vec(&entry).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Said to a reader that was too slow, in place of the lines that it missed.
+#[must_use]
+pub fn lagged(lost: u64) -> LogLine {
+    let message = format!("{lost} lines came faster than they were read; they are in the log files");
+    LogLine {
+        process: logs::SUPERVISOR.into(),
+        json: json!({"level": "WARN", "message": message}).to_string().into(),
+    }
+}
+
+fn gone() -> Response<Body> {
+    http::error(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the supervisor is going down")
+}
+
+fn unknown(message: &str) -> Response<Body> {
+    http::error(StatusCode::NOT_FOUND, "unknown_process", message)
+}
+
+/// A query string. Names of processes need no decoding.
+struct Query<'a>(&'a str);
+
+impl<'a> Query<'a> {
+    fn all(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        let pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.filter(move |(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    fn first(&self, key: &str) -> Option<&'a str> {
+        self.all(key).next()
+    }
+
+    fn number(&self, key: &str) -> Result<Option<usize>, Box<Response<Body>>> {
+        self.first(key)
+            .map(|value| {
+                value.parse().map_err(|_| {
+                    let message = format!("{key}={value} is no number");
+                    Box::new(http::error(StatusCode::BAD_REQUEST, "no_number", &message))
+                })
+            })
+            .transpose()
+    }
+}

@@ -1,0 +1,234 @@
+//! Brings a supervisor up: everything that can be refused is opened before the first process is started.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use super::api;
+use super::core::{Core, NOTICE_QUEUE, Slot};
+use super::fleet::Fleet;
+use super::handle::{COMMAND_QUEUE, Handle};
+use super::launch::{describe, reachable, tcp_address};
+use super::lifecycle::Lifecycle;
+use super::logs::Logs;
+use super::sockets::{self, BindError};
+use super::state_dir::{StateDir, StateError};
+use crate::control::http::{self, Limits, Server};
+use crate::control::socket;
+use crate::roles::runtime::raise_file_limit;
+use crate::telemetry::store::SharedStore;
+use crate::telemetry::supervisor::{MeterError, ProcessTable, SupervisorInstruments, supervisor_meter};
+use crate::telemetry::{exposition, receiver};
+use crate::topology::plan::{Plan, Settings};
+
+/// Connections that the metrics endpoint serves at once: one per child of a large network, and scrapers.
+const METRICS_CONNECTIONS: usize = 2_500;
+/// Connections that the control socket serves at once.
+const CONTROL_CONNECTIONS: usize = 64;
+/// Time for replies under way when the supervisor ends.
+const LAST_REPLIES: Duration = Duration::from_millis(500);
+
+/// Why a network cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// An address that is taken or cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The folder of logs.
+    #[error("cannot use the log folder {path}: {source}", path = .path.display())]
+    Logs {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The control socket.
+    #[error("cannot open the control socket {path}: {source}", path = .path.display())]
+    Control {
+        /// The socket's path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The supervisor's own metrics.
+    #[error(transparent)]
+    Meter(#[from] MeterError),
+    /// The registry of metrics.
+    #[error("cannot set up the metrics: {0}")]
+    Registry(#[from] prometheus::Error),
+    /// Something the operating system refused.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+/// A supervisor that has everything it needs and has started nothing yet.
+pub struct Supervisor {
+    core: Core,
+    handle: Handle,
+    metrics_server: Server,
+    control_server: Server,
+    control_path: PathBuf,
+    _provider: SdkMeterProvider,
+    _instruments: SupervisorInstruments,
+}
+
+impl Supervisor {
+    /// Opens the data folder, the logs, every listening socket and the control socket. `program` plays the roles.
+    ///
+    /// Must be called on the thread that then runs it.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing has been started then and nothing is left open.
+    pub async fn prepare(plan: Plan, data_dir: &Path, program: PathBuf) -> Result<Self, StartError> {
+        raise_file_limit();
+        nix::sys::prctl::set_child_subreaper(true)
+            .map_err(|e| system("cannot become a subreaper")(e.into()))?;
+        let state_dir = StateDir::acquire(data_dir, &plan.topology)?;
+        let log_dir = state_dir.paths().logs();
+        let logs =
+            Logs::open(&log_dir, plan.logs).map_err(|source| StartError::Logs { path: log_dir, source })?;
+
+        let metrics_socket = sockets::bind("the metrics endpoint", plan.metrics)?;
+        let metrics_address =
+            reachable(metrics_socket.local_addr().map_err(system("cannot read a socket's address"))?);
+        let mut slots = Vec::with_capacity(plan.processes.len());
+        for process in &plan.processes {
+            let what = format!("the {}", describe(process));
+            if let Settings::Bootnode(node) | Settings::Node(node) = &process.settings {
+                for (ip, port) in node.listen.iter().filter_map(tcp_address).filter(|(_, port)| *port != 0) {
+                    sockets::probe(&what, SocketAddr::new(ip, port))?;
+                }
+            }
+            slots.push(Slot {
+                log: logs.of(&process.name),
+                dropped_reported: 0,
+                socket: process.listen_socket.map(|address| sockets::bind(&what, address)).transpose()?,
+                child: None,
+                peer_id: None,
+                addresses: Vec::new(),
+                keep_addresses: false,
+                last_words: None,
+                fatal: false,
+            });
+        }
+
+        let control_path = state_dir.paths().control_socket();
+        let control_listener = socket::bind(&control_path)
+            .await
+            .map_err(|source| StartError::Control { path: control_path.clone(), source })?;
+        let (commands_in, commands) = mpsc::channel(COMMAND_QUEUE);
+        let (changed, changes) = watch::channel(0);
+        let handle = Handle::new(commands_in, changes, logs);
+        let control_server = http::serve(
+            control_listener,
+            Limits { max_connections: CONTROL_CONNECTIONS, ..Limits::default() },
+            api::handler(handle.clone()),
+        );
+
+        let (registry, provider, meter) = supervisor_meter()?;
+        let (store, table) = (SharedStore::default(), ProcessTable::new());
+        let instruments =
+            SupervisorInstruments::new(&meter, &table, &store, control_server.refused_counter(), data_dir)
+                .map_err(system("cannot read the supervisor's own figures"))?;
+        exposition::register(&registry, store.clone())?;
+        let metrics_listener =
+            TcpListener::from_std(metrics_socket).map_err(system("cannot watch the metrics socket"))?;
+        let metrics_server = http::serve(
+            metrics_listener,
+            Limits { max_connections: METRICS_CONNECTIONS, ..Limits::default() },
+            receiver::handler(store.clone(), registry),
+        );
+
+        let (lifeline, lifeline_held) =
+            pipe2(OFlag::O_CLOEXEC).map_err(|e| system("cannot open the lifeline")(e.into()))?;
+        let core = Core {
+            fleet: fleet(&plan),
+            plan,
+            slots,
+            state_dir,
+            program,
+            metrics: metrics_address,
+            store,
+            table,
+            lifeline,
+            _lifeline_held: lifeline_held,
+            pids: HashMap::new(),
+            child_ended: signal(SignalKind::child()).map_err(system("cannot listen for SIGCHLD"))?,
+            notices: mpsc::channel(NOTICE_QUEUE),
+            commands,
+            changed,
+            settled: false,
+        };
+        Ok(Self {
+            core,
+            handle,
+            metrics_server,
+            control_server,
+            control_path,
+            _provider: provider,
+            _instruments: instruments,
+        })
+    }
+
+    /// A handle to it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Starts everything, and returns once it was told to go down and nothing runs any more.
+    pub async fn run(self) {
+        self.core.run().await;
+        tokio::join!(
+            self.control_server.shutdown(LAST_REPLIES),
+            self.metrics_server.shutdown(Duration::ZERO)
+        );
+        let _ = std::fs::remove_file(&self.control_path);
+    }
+}
+
+fn fleet(plan: &Plan) -> Fleet {
+    let places: HashMap<&str, usize> =
+        plan.processes.iter().enumerate().map(|(index, process)| (process.name.as_str(), index)).collect();
+    let members = plan
+        .processes
+        .iter()
+        .map(|process| {
+            let life = Lifecycle::new(process.restart, process.timing, rand::random());
+            let depends_on =
+                process.depends_on.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
+            (life, depends_on)
+        })
+        .collect();
+    Fleet::new(members)
+}
+
+/// The program that plays the roles: this one, wherever it was started from.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn own_program() -> Result<Arc<Path>, StartError> {
+    std::env::current_exe().map(Into::into).map_err(system("cannot find out this program's own path"))
+}
