@@ -143,7 +143,9 @@ impl Store {
         };
         let previous = self.processes.get(process).map(|known| known.generation);
         // The token before is kept to tell a late push from a stranger's.
-        self.retain_tokens(|entry| *entry.process != *name || Some(entry.generation) == previous);
+        self.retain_tokens(|entry| {
+            *entry.process != *name || (Some(entry.generation) == previous && entry.generation != generation)
+        });
         let entry = Entry { token: token.clone(), process: name.clone(), generation };
         self.tokens.entry(token.selector()).or_default().push(entry);
         let families = self.processes.get(process).map(|known| known.durable()).unwrap_or_default();

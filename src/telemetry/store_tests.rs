@@ -241,7 +241,7 @@ proptest! {
                 Step::Register(process, generation) => {
                     let token = fixture.registered(&process.to_string(), generation);
                     if model.get(&process).is_none_or(|(current, _)| *current <= generation) {
-                        // The same generation again replaces its token; the old one may still be valid.
+                        // The same generation again replaces its token, and only the one before is remembered.
                         tokens.retain(|(_, owner, its, _)| (*owner, *its) != (process, generation));
                         tokens.push((token, process, generation, true));
                         model.insert(process, (generation, true));
