@@ -45,8 +45,12 @@ fn local_is_a_bootnode_three_nodes_signaling_and_web() {
     let names: Vec<&str> = plan.processes.iter().map(|process| process.name.as_str()).collect();
     assert_eq!(names, ["bootnode", "signaling", "node-0", "node-1", "node-2", "web"]);
     assert_eq!(plan.metrics.to_string(), "127.0.0.1:9091");
-    let sockets: Vec<String> =
-        plan.processes.iter().filter_map(|process| process.listen_socket).map(|socket| socket.to_string()).collect();
+    let sockets: Vec<String> = plan
+        .processes
+        .iter()
+        .filter_map(|process| process.listen_socket)
+        .map(|socket| socket.to_string())
+        .collect();
     assert_eq!(sockets, ["127.0.0.1:8001", "127.0.0.1:3000"]);
 }
 
@@ -90,7 +94,9 @@ fn compare(
     if let Some(items) = schema.get("items") {
         return compare(root, items, tables, path, missing);
     }
-    let Some(properties) = schema.get("properties").and_then(|properties| properties.as_object()) else { return };
+    let Some(properties) = schema.get("properties").and_then(|properties| properties.as_object()) else {
+        return;
+    };
     for (key, property) in properties {
         let path = format!("{path}.{key}");
         let found: Vec<&toml::Value> = tables.iter().filter_map(|table| table.get(key)).collect();

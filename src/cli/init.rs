@@ -64,12 +64,11 @@ pub fn write_starter(file: &Path) -> Result<(), InitError> {
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(failed(folder))?;
     }
-    let mut out = OpenOptions::new().write(true).create_new(true).open(file).map_err(|source| {
-        match source.kind() {
+    let mut out =
+        OpenOptions::new().write(true).create_new(true).open(file).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => InitError::Exists(file.to_owned()),
             _ => failed(file)(source),
-        }
-    })?;
+        })?;
     out.write_all(starter().as_bytes()).map_err(failed(file))
 }
 

@@ -14,8 +14,7 @@ use super::reader::{FromToml, Reader, shown};
 use super::scalar::is_name;
 
 /// How a listen address is to be written.
-const LISTEN_HELP: &str =
-    "write /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT, like \"/ip4/127.0.0.1/tcp/0\"; port 0 is any free one";
+const LISTEN_HELP: &str = "write /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT, like \"/ip4/127.0.0.1/tcp/0\"; port 0 is any free one";
 
 /// How a bootnode is to be written.
 const BOOTNODE_HELP: &str =
@@ -158,7 +157,9 @@ fn parse_bootnode(text: &str) -> Result<Multiaddr, Complaint> {
     let mut parts = multiaddr.iter().map(Protocol::acquire);
     match socket(&mut parts) {
         None => return Err(Complaint::Form("is not an IP address with a TCP port and a peer id")),
-        Some(socket) if socket.port() == 0 => return Err(Complaint::Form("has port 0, which nobody can dial")),
+        Some(socket) if socket.port() == 0 => {
+            return Err(Complaint::Form("has port 0, which nobody can dial"));
+        }
         Some(_) => {}
     }
     match (parts.next(), parts.next()) {

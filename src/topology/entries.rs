@@ -230,7 +230,9 @@ fn restart(own: &Key<RawRestart>, base: RestartPolicy, mistakes: &mut Vec<Mistak
         );
         let mistake = places
             .fold(Mistake::new(span, message, label), |mistake, (span, label)| mistake.also(span, label));
-        mistakes.push(mistake.help("`max_backoff` must be at least `backoff`; a key not given here has its default"));
+        mistakes.push(
+            mistake.help("`max_backoff` must be at least `backoff`; a key not given here has its default"),
+        );
     }
     policy
 }

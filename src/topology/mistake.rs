@@ -38,12 +38,7 @@ pub struct Mistake {
 impl Mistake {
     /// A mistake at `span` of the text (in bytes), with a word to stand under it.
     pub(super) fn new(span: Range<usize>, message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: None,
-            labels: vec![(span, label.into())],
-            position: None,
-        }
+        Self { message: message.into(), help: None, labels: vec![(span, label.into())], position: None }
     }
 
     /// A mistake of the file as a whole.
@@ -153,8 +148,10 @@ impl Mistakes {
             Look::Plain => GraphicalTheme::unicode_nocolor(),
             Look::Ascii => GraphicalTheme::none(),
         };
-        let handler =
-            GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false).with_context_lines(1);
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(WIDTH)
+            .with_links(false)
+            .with_context_lines(1);
         let mut out = String::new();
         for mistake in self.list.iter().take(MAX_SHOWN) {
             // Writing to a string cannot fail; a span that cannot be drawn still leaves its plain line.
@@ -262,7 +259,8 @@ impl miette::Diagnostic for Shown<'_> {
             return None;
         }
         Some(Box::new(self.mistake.labels.iter().enumerate().map(|(index, (span, label))| {
-            let make = if index == 0 { LabeledSpan::new_primary_with_span } else { LabeledSpan::new_with_span };
+            let make =
+                if index == 0 { LabeledSpan::new_primary_with_span } else { LabeledSpan::new_with_span };
             make(Some(label.clone()), span.clone())
         })))
     }
@@ -278,9 +276,10 @@ impl SourceCode for Shown<'_> {
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
         let found = self.whole.text.as_str().read_span(span, before, after)?;
         let start = found.span().offset();
-        let line_start = self.whole.text.as_bytes().get(..start).map_or(0, |head| {
-            head.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
-        });
+        let line_start =
+            self.whole.text.as_bytes().get(..start).map_or(0, |head| {
+                head.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
+            });
         let column =
             self.whole.text.get(line_start..start).map_or(found.column(), |text| text.chars().count());
         Ok(Box::new(MietteSpanContents::new_named(

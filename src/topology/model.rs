@@ -107,9 +107,11 @@ impl Entry {
         let (depends_on, listen_socket, settings) = match &self.part {
             Part::Bootnode(node) => (node.depends_on(), None, Settings::Bootnode(node.settings())),
             Part::Node(node) => (node.depends_on(), None, Settings::Node(node.settings())),
-            Part::Signaling { socket, max_clients } => {
-                (Vec::new(), Some(*socket), Settings::Signaling(SignalingSettings { max_clients: *max_clients }))
-            }
+            Part::Signaling { socket, max_clients } => (
+                Vec::new(),
+                Some(*socket),
+                Settings::Signaling(SignalingSettings { max_clients: *max_clients }),
+            ),
             Part::Web { socket, signaling } => (
                 signaling.iter().cloned().collect(),
                 Some(*socket),

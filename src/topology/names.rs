@@ -138,9 +138,12 @@ fn used_twice(name: &str, later: &Declared, earlier: Option<&Declared>) -> Mista
         }
         _ => word.to_owned(),
     };
-    let mistake =
-        Mistake::new(later.span.clone(), format!("the name `{name}` is used twice"), label(later, "again here"))
-            .help("give one of them another `name`");
+    let mistake = Mistake::new(
+        later.span.clone(),
+        format!("the name `{name}` is used twice"),
+        label(later, "again here"),
+    )
+    .help("give one of them another `name`");
     match earlier {
         Some(earlier) => mistake.also(earlier.span.clone(), label(earlier, "first here")),
         None => mistake,

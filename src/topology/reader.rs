@@ -183,8 +183,9 @@ fn substitution_mistake(span: Range<usize>, problem: Problem) -> Mistake {
         Problem::Unclosed => Mistake::new(span, "`${` without its closing `}`", "not closed")
             .help("write ${NAME}, or $$ for a dollar sign"),
         Problem::BadName(name) => {
-            Mistake::new(span, format!("`{}` is no name of a variable", shown(&name)), "not a name")
-                .help("write ${NAME} or ${NAME:-default}; a name has letters, digits and `_`; $$ is a dollar sign")
+            Mistake::new(span, format!("`{}` is no name of a variable", shown(&name)), "not a name").help(
+                "write ${NAME} or ${NAME:-default}; a name has letters, digits and `_`; $$ is a dollar sign",
+            )
         }
         Problem::Nested => Mistake::new(span, "a default cannot contain `${`", "nested")
             .help("a default is taken as it stands; set the variable instead"),

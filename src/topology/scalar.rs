@@ -93,8 +93,11 @@ impl<const MIN_MS: u64, const MAX_MS: u64, const OR_ZERO: bool> FromToml for Per
             Ok(duration) => duration,
             Err(error) => {
                 let message = format!("`{path}` is no duration: \"{}\"", shown(&text));
+                // The library's list of all units, from months to nanoseconds, would only distract.
+                let label = error.to_string();
+                let label = label.split(", supported").next().unwrap_or_default();
                 reader.record(
-                    Mistake::new(value.span(), message, error.to_string())
+                    Mistake::new(value.span(), message, label)
                         .help("write a number and a unit, like \"100ms\", \"30s\", \"5m\" or \"1h\""),
                 );
                 return None;
@@ -275,9 +278,10 @@ impl FromToml for Topic {
             _ => "too long",
         };
         let message = format!("\"{}\" is no good name of a topic", shown(&text));
-        reader.record(Mistake::new(value.span(), message, label).help(format!(
-            "a topic's name has 1 to {MAX_TOPIC_BYTES} bytes and no control characters"
-        )));
+        reader.record(
+            Mistake::new(value.span(), message, label)
+                .help(format!("a topic's name has 1 to {MAX_TOPIC_BYTES} bytes and no control characters")),
+        );
         None
     }
 }
@@ -308,10 +312,9 @@ impl FromToml for Bind {
             return Some(Self(address));
         }
         let message = format!("`{}` is no IP address: \"{}\"", reader.path(), shown(&text));
-        reader.record(
-            Mistake::new(value.span(), message, "not an IP address")
-                .help("write an address without a port, like \"127.0.0.1\", \"::1\" or \"0.0.0.0\", or \"localhost\""),
-        );
+        reader.record(Mistake::new(value.span(), message, "not an IP address").help(
+            "write an address without a port, like \"127.0.0.1\", \"::1\" or \"0.0.0.0\", or \"localhost\"",
+        ));
         None
     }
 }
@@ -329,11 +332,8 @@ impl JsonSchema for Bind {
 }
 
 /// The words for [`RestartWhen`].
-const POLICIES: [(&str, RestartWhen); 3] = [
-    ("always", RestartWhen::Always),
-    ("on-failure", RestartWhen::OnFailure),
-    ("never", RestartWhen::Never),
-];
+const POLICIES: [(&str, RestartWhen); 3] =
+    [("always", RestartWhen::Always), ("on-failure", RestartWhen::OnFailure), ("never", RestartWhen::Never)];
 
 /// Which endings lead to a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,13 +347,11 @@ impl FromToml for Policy {
         }
         let message = format!("unknown restart policy \"{}\"", shown(&text));
         let words = POLICIES.iter().map(|(word, _)| *word);
-        reader.record(
-            Mistake::new(value.span(), message, "unknown policy").help(suggestion(
-                &text,
-                words,
-                "the policies are",
-            )),
-        );
+        reader.record(Mistake::new(value.span(), message, "unknown policy").help(suggestion(
+            &text,
+            words,
+            "the policies are",
+        )));
         None
     }
 }

@@ -36,17 +36,17 @@ pub(super) fn validate(raw: &RawTopology, mistakes: &mut Vec<Mistake>) -> Option
         .chain(web.iter().map(|at| Declared::new(Role::Web, &at.span, &at.value.name, &never_counted)))
         .collect();
     if entries.is_empty() && mistakes.is_empty() {
-        mistakes.push(
-            Mistake::of_file("there is nothing to start: the topology has no processes")
-                .help("add [[bootnodes]], [[nodes]], [signaling] or [web]; `hippius init` writes an example"),
-        );
+        mistakes
+            .push(Mistake::of_file("there is nothing to start: the topology has no processes").help(
+                "add [[bootnodes]], [[nodes]], [signaling] or [web]; `hippius init` writes an example",
+            ));
     }
     names::check(&entries, mistakes).ok()?;
     let (bootnode_names, rest) = entries.split_at(bootnodes.len());
     let (signaling_names, rest) = rest.split_at(signaling.len());
     let (node_names, web_names) = rest.split_at(others.len());
 
-    let directory = Directory::new(&entries, has_bad(&raw.bootnodes) || has_bad(&raw.nodes));
+    let directory = Directory::new(&entries, has_bad(&raw.bootnodes));
     let mut build = Build::new(raw, directory, mistakes);
     let metrics = metrics(raw, &mut build);
     let mut first: Vec<Entry> = Vec::with_capacity(bootnodes.len());
@@ -93,8 +93,7 @@ fn has_bad(key: &Key<Nodes>) -> bool {
 /// Where the metrics are served; claims the port.
 fn metrics(raw: &RawTopology, build: &mut Build<'_>) -> SocketAddr {
     let written: Option<&At<Port>> = raw.ports.value().and_then(|ports| ports.metrics.given());
-    let socket =
-        SocketAddr::new(build.bind, written.map_or(defaults::METRICS_PORT, |at| at.value.number()));
+    let socket = SocketAddr::new(build.bind, written.map_or(defaults::METRICS_PORT, |at| at.value.number()));
     if !raw.ports.value().is_some_and(|ports| ports.metrics.is_bad()) {
         let span = written.map(|at| at.span.clone());
         build.claims.push(Claim { socket, owner: "metrics".to_owned(), span, kind: Kind::Service });
