@@ -20,12 +20,15 @@ pub(super) struct Directory {
     names: Vec<String>,
     /// Names of everything that is no bootnode.
     others: HashMap<String, Role>,
-    /// Some names are not known because of other mistakes.
+    /// The name of some bootnode is not known because of other mistakes.
     unsure: bool,
+    /// Groups whose size is not known because of other mistakes, each as `NAME-`.
+    unsure_groups: Vec<String>,
 }
 
 impl Directory {
-    /// The bootnodes among `entries`. With `unsure` an unknown name is not complained about.
+    /// The bootnodes among `entries`. With `unsure` no unknown name is complained about: it may be that of an
+    /// entry that could not be read.
     pub(super) fn new(entries: &[Declared], unsure: bool) -> Self {
         let mut directory = Self {
             all: Vec::new(),
@@ -33,15 +36,19 @@ impl Directory {
             names: Vec::new(),
             others: HashMap::new(),
             unsure,
+            unsure_groups: Vec::new(),
         };
         for (index, entry) in entries.iter().enumerate() {
+            let is_bootnode = entry.role == Role::Bootnode;
             let Some(name) = &entry.name else {
-                directory.unsure = true;
+                directory.unsure |= is_bootnode;
                 continue;
             };
-            directory.unsure |= entry.count == Count::Bad;
+            if is_bootnode && entry.count == Count::Bad {
+                directory.unsure_groups.push(format!("{name}-"));
+            }
             let processes = entry.processes();
-            if entry.role == Role::Bootnode {
+            if is_bootnode {
                 for process in &processes {
                     directory.by_name.insert(process.clone(), (index, vec![process.clone()]));
                 }
@@ -100,7 +107,7 @@ impl Directory {
                     .help("name an entry of [[bootnodes]], or make this one such an entry"),
             );
         }
-        if self.unsure {
+        if self.unsure || self.unsure_groups.iter().any(|group| name.starts_with(group.as_str())) {
             return None;
         }
         let help = if self.names.is_empty() {

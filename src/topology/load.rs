@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
@@ -11,7 +12,7 @@ use super::environment::Lookup;
 use super::mistake::{Mistake, Mistakes};
 use super::model::Topology;
 use super::raw::RawTopology;
-use super::reader::{FromToml, Reader};
+use super::reader::{FromToml, Reader, shown};
 use super::validate::validate;
 
 /// Largest topology file in bytes: twenty times what the most processes allowed need, written out one by one.
@@ -47,32 +48,58 @@ pub fn load(path: &Path, lookup: Lookup<'_>) -> Result<Topology, Mistakes> {
 /// Every mistake in the text.
 pub fn parse(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Topology, Mistakes> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
+    let broken = first_of_each_line(&errors, text);
+    if !broken.is_empty() {
         // What was recovered of broken text may be anything; more complaints about it would mislead.
-        let list = errors.iter().map(|error| syntax_mistake(error, text)).collect();
-        return Err(Mistakes::new(file, text, list));
+        return Err(Mistakes::new(file, text, broken));
     }
+    let mut mistakes: Vec<Mistake> = errors.iter().map(|error| duplicate(error, text)).collect();
     let root = Spanned::new(0..0, DeValue::Table(table.into_inner()));
     let mut reader = Reader::new(text, lookup);
     let raw = RawTopology::from_toml(&root, &mut reader).unwrap_or_default();
-    let mut mistakes = reader.into_mistakes();
+    mistakes.extend(reader.into_mistakes());
     match validate(&raw, &mut mistakes) {
         Some(topology) if mistakes.is_empty() => Ok(topology),
         _ => Err(Mistakes::new(file, text, mistakes)),
     }
 }
 
-fn syntax_mistake(error: &toml::de::Error, text: &str) -> Mistake {
-    let message = error.message();
-    let span = error.span().unwrap_or(text.len()..text.len());
-    if message.starts_with("duplicate key") {
-        let key = text.get(span.clone()).unwrap_or_default().trim().to_owned();
-        return Mistake::new(span, format!("`{key}` is given twice"), "again here")
-            .help("keep one of them; [[name]] with double brackets starts another entry of a list");
+/// Whether `error` is a key given twice: the text around it is sound, and the first value was kept.
+fn is_duplicate(error: &toml::de::Error) -> bool {
+    error.message().starts_with("duplicate key")
+}
+
+fn duplicate(error: &toml::de::Error, text: &str) -> Mistake {
+    let span = place(error, text);
+    let key = shown(text.get(span.clone()).unwrap_or_default().trim());
+    Mistake::new(span, format!("`{key}` is given twice"), "again here")
+        .help("keep one of them; [[name]] with double brackets starts another entry of a list")
+}
+
+/// The mistakes of TOML itself; those behind another one of the same line mostly follow from it.
+fn first_of_each_line(errors: &[toml::de::Error], text: &str) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    let mut read_to = 0;
+    for error in errors.iter().filter(|error| !is_duplicate(error)) {
+        let span = place(error, text);
+        let start = span.start.min(text.len());
+        let same_line = !mistakes.is_empty()
+            && text.as_bytes().get(read_to..start).is_none_or(|between| !between.contains(&b'\n'));
+        if same_line {
+            continue;
+        }
+        read_to = start;
+        mistakes.push(
+            Mistake::new(span, format!("broken TOML: {}", error.message()), "here").help(
+                "keys are written as: name = \"text\", count = 3, listen = [\"…\"]; tables as [ports] or [[nodes]]",
+            ),
+        );
     }
-    Mistake::new(span, "this is not TOML", message).help(
-        "keys are written as: name = \"text\", count = 3, listen = [\"…\"]; tables as [ports] or [[nodes]]",
-    )
+    mistakes
+}
+
+fn place(error: &toml::de::Error, text: &str) -> Range<usize> {
+    error.span().unwrap_or(text.len()..text.len())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Mistake> {

@@ -93,8 +93,11 @@ impl<const MIN_MS: u64, const MAX_MS: u64, const OR_ZERO: bool> FromToml for Per
             Ok(duration) => duration,
             Err(error) => {
                 let message = format!("`{path}` is no duration: \"{}\"", shown(&text));
+                // The library's list of all units, from months to nanoseconds, would only distract.
+                let label = error.to_string();
+                let label = label.split(", supported").next().unwrap_or_default();
                 reader.record(
-                    Mistake::new(value.span(), message, error.to_string())
+                    Mistake::new(value.span(), message, label)
                         .help("write a number and a unit, like \"100ms\", \"30s\", \"5m\" or \"1h\""),
                 );
                 return None;

@@ -46,7 +46,7 @@ pub(super) fn validate(raw: &RawTopology, mistakes: &mut Vec<Mistake>) -> Option
     let (signaling_names, rest) = rest.split_at(signaling.len());
     let (node_names, web_names) = rest.split_at(others.len());
 
-    let directory = Directory::new(&entries, has_bad(&raw.bootnodes) || has_bad(&raw.nodes));
+    let directory = Directory::new(&entries, has_bad(&raw.bootnodes));
     let mut build = Build::new(raw, directory, mistakes);
     let metrics = metrics(raw, &mut build);
     let mut first: Vec<Entry> = Vec::with_capacity(bootnodes.len());
