@@ -1,2 +1,3 @@
 //! Roles.
 pub mod config;
+pub mod node_admin;
