@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod check;
+pub mod console;
 pub mod init;
 pub mod plan;
 pub mod schema;

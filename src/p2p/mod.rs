@@ -1,2 +1,36 @@
-//! The libp2p node.
+//! The libp2p node: identity, connections, topics.
+//!
+//! ```text
+//!   Handle ──commands (bounded)──► Runner ── owns ──► Swarm ── Behaviour
+//!     ▲                              │  │                        ├ connection limits
+//!     └── events (bounded broadcast)─┘  │                        ├ scout: Kademlia that never dials
+//!                                       ├ peers::Manager (pure)  ├ identify, ping
+//!                                       └ limits, topics (pure)  └ gossipsub
+//! ```
+//!
+//! One task owns the swarm; everybody else holds a [`Handle`]. Who is dialled and who is closed is decided by
+//! [`peers::Manager`], which knows neither clock nor socket. This room knows nothing of roles, HTTP or the terminal.
+
+mod behaviour;
+pub mod command;
 pub mod config;
+pub mod event;
+pub mod handle;
+pub mod identity;
+pub mod limits;
+mod metered;
+mod metrics;
+pub mod peers;
+mod runner;
+mod scout;
+mod start;
+pub mod topics;
+mod transport;
+
+pub use config::NodeConfig;
+pub use event::{Event, EventStream};
+pub use handle::{ConnectError, Gone, Handle, JoinError, PeerInfo, PublishError, Published, Status};
+pub use identity::{Identity, IdentityError};
+pub use limits::NodeRole;
+pub use start::{Node, StartError, start};
+pub use topics::{Message, Topic, TopicError};

@@ -7,3 +7,4 @@ pub mod config;
 pub mod logging;
 pub mod notify;
 pub mod runtime;
+pub mod node_admin;

@@ -1,0 +1,311 @@
+//! What a node measures: totals, what it refused, and per-peer series that vanish with their peer.
+//!
+//! A counter that is recorded into can never forget a series, so the per-peer figures are observed: at each
+//! collection they are read from a table that holds only the peers which are connected.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use libp2p::PeerId;
+use opentelemetry::metrics::{AsyncInstrument, Counter, Meter};
+use opentelemetry::{KeyValue, Value};
+
+use crate::telemetry::instruments::{MAX_PEER_SERIES, P2pInstruments};
+
+/// What a node refuses; the value of the label `what` of `p2p_refused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refused {
+    /// A connection above a limit.
+    Connection,
+    /// An inbound connection whose handshake failed.
+    Handshake,
+    /// A message not of the form it should be, too large, or under another's name.
+    Message,
+    /// A message above its author's or neighbour's rate.
+    Rate,
+    /// A peer's subscription to a topic without a valid name.
+    Subscription,
+    /// A record or provider that a peer wanted stored.
+    Record,
+    /// Messages that a slow peer could not take in time.
+    SlowPeer,
+}
+
+impl Refused {
+    const ALL: [Refused; 7] = [
+        Refused::Connection,
+        Refused::Handshake,
+        Refused::Message,
+        Refused::Rate,
+        Refused::Subscription,
+        Refused::Record,
+        Refused::SlowPeer,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Refused::Connection => "connection",
+            Refused::Handshake => "handshake",
+            Refused::Message => "message",
+            Refused::Rate => "rate",
+            Refused::Subscription => "subscription",
+            Refused::Record => "record",
+            Refused::SlowPeer => "slow_peer",
+        }
+    }
+}
+
+/// Counts refusals for the metrics and for the status.
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    counter: Counter<u64>,
+    counts: [AtomicU64; Refused::ALL.len()],
+}
+
+impl Refusals {
+    pub(crate) fn new(counter: Counter<u64>) -> Arc<Self> {
+        Arc::new(Self { counter, counts: Default::default() })
+    }
+
+    pub(crate) fn add(&self, what: Refused, count: u64) {
+        self.counts[what as usize].fetch_add(count, Relaxed);
+        self.counter.add(count, &[KeyValue::new("what", what.as_str())]);
+    }
+
+    /// All counts that are not zero.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        let count = |what: Refused| (what.as_str().to_owned(), self.counts[what as usize].load(Relaxed));
+        Refused::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// The traffic with one peer while it is connected. Shared by its connections' streams.
+#[derive(Debug)]
+pub(crate) struct PeerTraffic {
+    label: KeyValue,
+    totals: Totals,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    messages_sent: AtomicU64,
+    messages_received: AtomicU64,
+    /// Unix time in milliseconds; 0 until the connection is established.
+    connected_since_ms: AtomicU64,
+    /// 0 until the first ping has come back.
+    latency_us: AtomicU64,
+}
+
+#[derive(Debug, Clone)]
+struct Totals {
+    sent: Counter<u64>,
+    received: Counter<u64>,
+}
+
+impl PeerTraffic {
+    pub(crate) fn sent(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes_sent.fetch_add(bytes as u64, Relaxed);
+            self.totals.sent.add(bytes as u64, &[]);
+        }
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes_received.fetch_add(bytes as u64, Relaxed);
+            self.totals.received.add(bytes as u64, &[]);
+        }
+    }
+
+    pub(crate) fn message_sent(&self) {
+        self.messages_sent.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn message_received(&self) {
+        self.messages_received.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connected(&self, at: SystemTime) {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.connected_since_ms.store(since.as_millis() as u64, Relaxed);
+    }
+
+    pub(crate) fn latency(&self, round_trip: Duration) {
+        self.latency_us.store(round_trip.as_micros() as u64, Relaxed);
+    }
+}
+
+/// The traffic of all peers that have a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Traffic {
+    totals: Totals,
+    peers: Arc<Mutex<HashMap<PeerId, Weak<PeerTraffic>>>>,
+}
+
+/// Below this many entries the table is not swept of peers that left; above, whenever it would have to grow.
+const SWEEP_SLACK: usize = 64;
+
+impl Traffic {
+    /// An empty table, observed by instruments on `meter`.
+    pub(crate) fn new(meter: &Meter, instruments: &P2pInstruments) -> Self {
+        let totals =
+            Totals { sent: instruments.bytes_sent.clone(), received: instruments.bytes_received.clone() };
+        let traffic = Self { totals, peers: Arc::default() };
+        traffic.observe(meter);
+        traffic
+    }
+
+    /// The counters of `peer`: those of its other connection, or new ones.
+    pub(crate) fn of(&self, peer: PeerId) -> Arc<PeerTraffic> {
+        let mut peers = self.lock();
+        if let Some(known) = peers.get(&peer).and_then(Weak::upgrade) {
+            return known;
+        }
+        if peers.len() >= peers.capacity().max(SWEEP_SLACK) {
+            peers.retain(|_, traffic| traffic.strong_count() > 0);
+        }
+        let new = Arc::new(PeerTraffic {
+            label: KeyValue::new("peer", peer.to_base58()),
+            totals: self.totals.clone(),
+            bytes_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            messages_sent: AtomicU64::new(0),
+            messages_received: AtomicU64::new(0),
+            connected_since_ms: AtomicU64::new(0),
+            latency_us: AtomicU64::new(0),
+        });
+        peers.insert(peer, Arc::downgrade(&new));
+        new
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, Weak<PeerTraffic>>> {
+        // Counters have no state that a panic could leave half done.
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peers with series of their own: those connected longest, at most [`MAX_PEER_SERIES`].
+    fn shown(&self) -> Vec<Arc<PeerTraffic>> {
+        let mut peers = self.lock();
+        peers.retain(|_, traffic| traffic.strong_count() > 0);
+        let mut shown: Vec<_> = peers
+            .values()
+            .filter_map(Weak::upgrade)
+            .filter(|traffic| traffic.connected_since_ms.load(Relaxed) > 0)
+            .collect();
+        drop(peers);
+        shown.sort_by_key(|traffic| traffic.connected_since_ms.load(Relaxed));
+        shown.truncate(MAX_PEER_SERIES);
+        shown
+    }
+
+    fn observe(&self, meter: &Meter) {
+        let counter = |name: &'static str, help: &'static str, read: fn(&PeerTraffic) -> u64| {
+            let traffic = self.clone();
+            meter
+                .u64_observable_counter(name)
+                .with_description(help)
+                .with_callback(move |observer| {
+                    for peer in traffic.shown() {
+                        observer.observe(read(&peer), std::slice::from_ref(&peer.label));
+                    }
+                })
+                .build()
+        };
+        counter("p2p_peer_bytes_sent", "Bytes written to substreams, by peer.", |peer| {
+            peer.bytes_sent.load(Relaxed)
+        });
+        counter("p2p_peer_bytes_received", "Bytes read from substreams, by peer.", |peer| {
+            peer.bytes_received.load(Relaxed)
+        });
+        counter("p2p_peer_messages_sent", "Own topic messages handed to the peer.", |peer| {
+            peer.messages_sent.load(Relaxed)
+        });
+        counter("p2p_peer_messages_received", "Topic messages that arrived through the peer.", |peer| {
+            peer.messages_received.load(Relaxed)
+        });
+        self.observe_gauges(meter);
+    }
+
+    fn observe_gauges(&self, meter: &Meter) {
+        let latency = |observer: &dyn AsyncInstrument<f64>, peer: &PeerTraffic| {
+            let micros = peer.latency_us.load(Relaxed);
+            if micros > 0 {
+                observer.observe(micros as f64 / 1e6, std::slice::from_ref(&peer.label));
+            }
+        };
+        let traffic = self.clone();
+        meter
+            .f64_observable_gauge("p2p_peer_latency_seconds")
+            .with_description("Last round trip measured by ping, by peer.")
+            .with_callback(move |observer| {
+                for peer in traffic.shown() {
+                    latency(observer, &peer);
+                }
+            })
+            .build();
+        let traffic = self.clone();
+        meter
+            .f64_observable_gauge("p2p_peer_connected_since_seconds")
+            .with_description("Unix time at which the peer connected.")
+            .with_callback(move |observer| {
+                for peer in traffic.shown() {
+                    let since = peer.connected_since_ms.load(Relaxed) as f64 / 1e3;
+                    // Every connection of this version is TCP from node to node, without a relay.
+                    let kind = KeyValue::new("connection_type", Value::from("direct"));
+                    observer.observe(since, &[peer.label.clone(), kind]);
+                }
+            })
+            .build();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic() -> Traffic {
+        let meter = opentelemetry::global::meter("test");
+        Traffic::new(&meter, &P2pInstruments::new(&meter))
+    }
+
+    #[test]
+    fn a_peer_is_shown_while_it_is_connected() {
+        let traffic = traffic();
+        let peer = PeerId::random();
+        let first = traffic.of(peer);
+        assert!(traffic.shown().is_empty(), "not yet established");
+        first.connected(SystemTime::now());
+        first.sent(5);
+        traffic.of(peer).sent(2);
+        assert_eq!(traffic.shown()[0].bytes_sent.load(Relaxed), 7);
+        drop(first);
+        assert!(traffic.shown().is_empty());
+        assert!(traffic.lock().is_empty());
+    }
+
+    #[test]
+    fn series_are_bounded_and_a_free_place_is_taken() {
+        let traffic = traffic();
+        let start = SystemTime::now();
+        let mut peers: Vec<_> = (0..MAX_PEER_SERIES + 5)
+            .map(|index| {
+                let peer = traffic.of(PeerId::random());
+                peer.connected(start + Duration::from_millis(index as u64));
+                peer
+            })
+            .collect();
+        assert_eq!(traffic.shown().len(), MAX_PEER_SERIES);
+        let next = Arc::as_ptr(&peers[MAX_PEER_SERIES]);
+        peers.remove(0);
+        assert!(traffic.shown().iter().any(|peer| Arc::as_ptr(peer) == next));
+    }
+
+    #[test]
+    fn peers_that_left_do_not_stay_in_memory() {
+        let traffic = traffic();
+        for _ in 0..10_000 {
+            drop(traffic.of(PeerId::random()));
+        }
+        assert!(traffic.lock().len() < 1_000);
+    }
+}

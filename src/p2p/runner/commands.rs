@@ -1,0 +1,112 @@
+//! Commands of the handles.
+
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::{Multiaddr, PeerId};
+use opentelemetry::KeyValue;
+use tokio::sync::oneshot;
+
+use super::{Connecting, Runner, connections};
+use crate::p2p::command::Command;
+use crate::p2p::handle::{ConnectError, JoinError, MAX_TOPICS, Status};
+use crate::p2p::peers;
+use crate::p2p::topics::Topic;
+
+impl Runner {
+    /// Carries out a command. Whoever asked may have gone; then nobody wants the answer.
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+            Command::Peers(reply) => {
+                let _ = reply.send(self.peer_infos());
+            }
+            Command::Connect(address, reply) => self.connect(address, reply),
+            Command::Disconnect(peer, reply) => {
+                let connected = self.swarm.disconnect_peer_id(peer).is_ok();
+                self.inbox.push_back(peers::Event::Unwanted(peer));
+                let _ = reply.send(connected);
+            }
+            Command::Join(topic, reply) => {
+                let _ = reply.send(self.join(topic));
+            }
+            Command::Leave(topic, reply) => {
+                let joined = self.topics.remove(&topic);
+                if joined {
+                    self.swarm.behaviour_mut().gossipsub.unsubscribe(&topic.ident());
+                }
+                let _ = reply.send(joined);
+            }
+            Command::Publish(topic, text, reply) => {
+                let _ = reply.send(self.publish(topic, text));
+            }
+            Command::Shutdown(reply) => drop(reply),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let peer_id = *self.swarm.local_peer_id();
+        let mut addresses: Vec<Multiaddr> =
+            self.swarm.listeners().filter_map(|address| address.clone().with_p2p(peer_id).ok()).collect();
+        addresses.sort_unstable_by_key(ToString::to_string);
+        Status {
+            peer_id,
+            addresses,
+            connected_peers: self.peers.len(),
+            topics: self.topics.iter().cloned().collect(),
+            refused: self.refusals.counts(),
+        }
+    }
+
+    fn join(&mut self, topic: Topic) -> Result<bool, JoinError> {
+        if self.topics.contains(&topic) {
+            return Ok(false);
+        }
+        if self.topics.len() >= MAX_TOPICS {
+            return Err(JoinError::TooMany);
+        }
+        // Telling the peers may fail for a full queue; gossipsub has joined nevertheless and they are told later.
+        let _ = self.swarm.behaviour_mut().gossipsub.subscribe(&topic.ident());
+        self.topics.insert(topic);
+        Ok(true)
+    }
+
+    fn connect(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<PeerId, ConnectError>>) {
+        let named = match address.iter().last() {
+            Some(Protocol::P2p(peer)) => Some(peer),
+            _ => None,
+        };
+        if let Some(peer) = named {
+            if peer == *self.swarm.local_peer_id() {
+                let _ = reply.send(Err(ConnectError::Myself(address)));
+                return;
+            }
+            if self.peers.contains_key(&peer) {
+                self.inbox.push_back(peers::Event::Wanted(peer));
+                let _ = reply.send(Ok(peer));
+                return;
+            }
+        }
+        let options = match named {
+            // The manager may be dialling the peer, but at another address: both may go on.
+            Some(peer) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::Disconnected)
+                .addresses(vec![address.clone()])
+                .allocate_new_port()
+                .build(),
+            None => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
+        };
+        let id = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.connecting.insert(id, Connecting { address, reply });
+            }
+            Err(error) => {
+                self.instruments.dials.add(1, &[KeyValue::new("result", connections::dial_result(&error))]);
+                let reason = connections::describe(&error);
+                let _ = reply.send(Err(ConnectError::Failed { address, reason }));
+            }
+        }
+    }
+}

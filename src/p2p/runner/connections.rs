@@ -1,0 +1,304 @@
+//! Connections: who is connected, how dials ended, and which of two connections with one peer stays.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use libp2p::core::ConnectedPoint;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{ConnectionId, DialError, ListenError};
+use libp2p::{Multiaddr, PeerId, TransportError, identify, ping};
+use opentelemetry::KeyValue;
+
+use super::Runner;
+use crate::p2p::event::Event;
+use crate::p2p::handle::{ConnectError, Direction, PeerInfo};
+use crate::p2p::metrics::{PeerTraffic, Refused};
+use crate::p2p::{peers, scout};
+
+/// A second connection lives this long: by then both sides have sent their subscriptions, which gossipsub sends once per
+/// peer and which would be lost with the connection they were sent on.
+const DOUBLE_GRACE: Duration = Duration::from_secs(1);
+/// Pings in a row that may fail; a connection on which more fail is dead.
+const MAX_PING_FAILURES: u32 = 2;
+/// Addresses taken from one peer's word.
+const MAX_ADDRESSES: usize = 4;
+/// Characters taken of what a peer calls its program.
+const MAX_AGENT_CHARS: usize = 64;
+
+/// A connected peer.
+pub(super) struct Peer {
+    pub(super) traffic: Arc<PeerTraffic>,
+    since: SystemTime,
+    /// At most two, by the connection limits; in order of age.
+    connections: Vec<Connection>,
+    latency: Option<Duration>,
+    agent: Option<String>,
+    ping_failures: u32,
+}
+
+struct Connection {
+    id: ConnectionId,
+    direction: Direction,
+    address: Multiaddr,
+}
+
+impl Runner {
+    pub(super) fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let direction = if endpoint.is_dialer() { Direction::Outbound } else { Direction::Inbound };
+        if direction == Direction::Outbound {
+            self.instruments.dials.add(1, &[KeyValue::new("result", "ok")]);
+        }
+        let connection = Connection { id, direction, address: endpoint.get_remote_address().clone() };
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.connections.push(connection);
+            self.doubles.push_back((Instant::now() + DOUBLE_GRACE, peer));
+        } else {
+            let traffic = self.traffic.of(peer);
+            let since = SystemTime::now();
+            traffic.connected(since);
+            let address = connection.address.clone();
+            let connections = vec![connection];
+            let new = Peer { traffic, since, connections, latency: None, agent: None, ping_failures: 0 };
+            self.peers.insert(peer, new);
+            self.count_peers();
+            self.inbox.push_back(peers::Event::Connected(peer));
+            tracing::debug!(%peer, %address, ?direction, "connected");
+            self.announce(Event::PeerConnected { peer, address });
+        }
+        if let Some(connecting) = self.connecting.remove(&id) {
+            self.inbox.push_back(peers::Event::Wanted(peer));
+            let _ = connecting.reply.send(Ok(peer));
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, peer: PeerId, id: ConnectionId, remaining: u32) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.connections.retain(|connection| connection.id != id);
+        }
+        if remaining == 0 && self.peers.remove(&peer).is_some() {
+            self.count_peers();
+            self.inbox.push_back(peers::Event::Disconnected(peer));
+            tracing::debug!(%peer, "disconnected");
+            self.announce(Event::PeerDisconnected { peer });
+        }
+    }
+
+    fn count_peers(&self) {
+        self.instruments.connected_peers.record(self.peers.len() as u64, &[]);
+    }
+
+    /// Closes one of two connections with the same peer, once they have lived side by side long enough.
+    pub(super) fn close_doubles(&mut self, now: Instant) {
+        while self.doubles.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, peer)) = self.doubles.pop_front() else { return };
+            let local = *self.swarm.local_peer_id();
+            if let Some(loser) = self.peers.get(&peer).and_then(|known| known.loser(local, peer)) {
+                tracing::debug!(%peer, "closing the second connection");
+                self.swarm.close_connection(loser);
+            }
+        }
+    }
+
+    pub(super) fn on_dial_error(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
+        self.instruments.dials.add(1, &[KeyValue::new("result", dial_result(error))]);
+        tracing::debug!(peer = peer.map(tracing::field::display), reason = describe(error), "dial failed");
+        if let Some(peer) = peer {
+            self.inbox.push_back(peers::Event::DialFailed(peer));
+            let unreachable = matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. });
+            if unreachable && !self.peers.contains_key(&peer) {
+                self.swarm.behaviour_mut().scout.forget(peer);
+            }
+        }
+        if let Some(connecting) = self.connecting.remove(&id) {
+            let reason = describe(error);
+            let _ = connecting.reply.send(Err(match error {
+                DialError::LocalPeerId { .. } => ConnectError::Myself(connecting.address),
+                _ => ConnectError::Failed { address: connecting.address, reason },
+            }));
+        }
+    }
+
+    pub(super) fn on_incoming_error(&mut self, from: &Multiaddr, error: &ListenError) {
+        let what = match error {
+            ListenError::Denied { .. } => Refused::Connection,
+            _ => Refused::Handshake,
+        };
+        self.refusals.add(what, 1);
+        tracing::debug!(%from, %error, "inbound connection refused");
+    }
+
+    pub(super) fn on_identified(&mut self, peer: PeerId, info: &identify::Info) {
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        known.agent = Some(info.agent_version.chars().take(MAX_AGENT_CHARS).collect());
+        if !info.protocols.contains(&scout::PROTOCOL) {
+            return;
+        }
+        let seen_at = known.connections.first().map(|connection| &connection.address);
+        let addresses = usable(&info.listen_addrs, peer, seen_at);
+        self.swarm.behaviour_mut().scout.add(peer, &addresses);
+        self.inbox.push_back(peers::Event::Heard(peer, addresses));
+        self.inbox.push_back(peers::Event::CanSearch);
+    }
+
+    pub(super) fn on_ping(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        result: Result<Duration, ping::Failure>,
+    ) {
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        match result {
+            Ok(round_trip) => {
+                known.ping_failures = 0;
+                known.latency = Some(round_trip);
+                known.traffic.latency(round_trip);
+            }
+            Err(ping::Failure::Unsupported) => {}
+            Err(error) => {
+                known.ping_failures += 1;
+                if known.ping_failures > MAX_PING_FAILURES {
+                    tracing::debug!(%peer, %error, "closing: the peer answers no pings");
+                    self.swarm.close_connection(id);
+                }
+            }
+        }
+    }
+
+    /// All connected peers, those connected longest first.
+    pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
+        let mut infos: Vec<PeerInfo> = self
+            .peers
+            .iter()
+            .filter_map(|(peer, known)| {
+                let connection = known.connections.first()?;
+                let since = known.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Some(PeerInfo {
+                    peer_id: *peer,
+                    address: connection.address.clone(),
+                    direction: connection.direction,
+                    connected_since: since.as_secs(),
+                    latency_ms: known.latency.map(|latency| latency.as_secs_f64() * 1e3),
+                    agent: known.agent.clone(),
+                    bootnode: self.manager.is_bootnode(*peer),
+                    topics: self.topics_of(*peer),
+                })
+            })
+            .collect();
+        infos.sort_by_key(|info| (info.connected_since, info.peer_id));
+        infos
+    }
+}
+
+impl Peer {
+    /// Of two connections, the one to close; both sides come to the same answer. Of two that the sides opened towards each other,
+    /// the one opened by the peer with the greater id; of two opened by the same side, the older one: whoever dials again
+    /// has lost the first.
+    fn loser(&self, local: PeerId, peer: PeerId) -> Option<ConnectionId> {
+        let [first, second, ..] = self.connections.as_slice() else { return None };
+        if first.direction == second.direction {
+            return Some(first.id);
+        }
+        let losing = if local < peer { Direction::Inbound } else { Direction::Outbound };
+        Some(if first.direction == losing { first.id } else { second.id })
+    }
+}
+
+/// The addresses that this node can dial: TCP over IP, of `peer` if they name one. Loopback addresses are taken from a peer
+/// that was itself seen there (or from hearsay), since from elsewhere they mean another machine.
+pub(super) fn usable(addresses: &[Multiaddr], peer: PeerId, seen_at: Option<&Multiaddr>) -> Vec<Multiaddr> {
+    let local = seen_at.is_none_or(is_loopback);
+    let fits = |address: &&Multiaddr| {
+        let mut parts = address.iter();
+        let host = match parts.next() {
+            Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && (local || !ip.is_loopback()),
+            Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && (local || !ip.is_loopback()),
+            _ => false,
+        };
+        let port = matches!(parts.next(), Some(Protocol::Tcp(port)) if port != 0);
+        let rest = match parts.next() {
+            None => true,
+            Some(Protocol::P2p(named)) => named == peer && parts.next().is_none(),
+            Some(_) => false,
+        };
+        host && port && rest
+    };
+    addresses.iter().filter(fits).take(MAX_ADDRESSES).cloned().collect()
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
+}
+
+/// How a dial ended, as the label `result` of `p2p_dials`.
+pub(super) fn dial_result(error: &DialError) -> &'static str {
+    match error {
+        DialError::LocalPeerId { .. } => "myself",
+        DialError::NoAddresses => "no_address",
+        DialError::DialPeerConditionFalse(_) => "not_needed",
+        DialError::Aborted => "aborted",
+        DialError::WrongPeerId { .. } => "wrong_peer",
+        DialError::Denied { .. } => "limit",
+        DialError::Transport(_) => "unreachable",
+    }
+}
+
+/// The reason in words, without the wrapping that every layer adds.
+pub(super) fn describe(error: &DialError) -> String {
+    match error {
+        DialError::WrongPeerId { obtained, .. } => format!("another node is there: {obtained}"),
+        DialError::Transport(errors) => match errors.first() {
+            Some((_, TransportError::MultiaddrNotSupported(_))) => {
+                "the address is not of a kind this node can dial (/ip4/…/tcp/…)".to_owned()
+            }
+            Some((_, TransportError::Other(error))) => innermost(error),
+            None => "no address answered".to_owned(),
+        },
+        DialError::Denied { cause } => innermost(cause),
+        other => other.to_string(),
+    }
+}
+
+fn innermost(error: &dyn Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<Multiaddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn only_addresses_that_can_be_dialled_are_taken_from_others() {
+        let peer = PeerId::random();
+        let good = format!("/ip4/10.0.0.1/tcp/4000/p2p/{peer}");
+        let stranger = format!("/ip4/10.0.0.1/tcp/4000/p2p/{}", PeerId::random());
+        let all = addresses(&[
+            "/ip4/127.0.0.1/tcp/4001",
+            "/ip4/0.0.0.0/tcp/4001",
+            "/ip4/10.0.0.1/tcp/0",
+            "/ip4/10.0.0.1/udp/4001/quic-v1",
+            "/dns4/localhost/tcp/80",
+            "/memory/5",
+            &good,
+            &stranger,
+        ]);
+        let near = "/ip4/127.0.0.1/tcp/50000".parse().unwrap();
+        let far = "/ip4/10.0.0.1/tcp/50000".parse().unwrap();
+        assert_eq!(usable(&all, peer, Some(&near)), addresses(&["/ip4/127.0.0.1/tcp/4001", &good]));
+        assert_eq!(usable(&all, peer, Some(&far)), addresses(&[&good]));
+        let many = vec![near.clone(); 50];
+        assert_eq!(usable(&many, peer, Some(&near)).len(), MAX_ADDRESSES);
+    }
+}

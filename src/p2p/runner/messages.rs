@@ -1,0 +1,107 @@
+//! Topic messages in and out.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use libp2p::PeerId;
+use libp2p::gossipsub::{self, MessageAcceptance, MessageId};
+
+use super::Runner;
+use crate::p2p::event::Event;
+use crate::p2p::handle::{PublishError, Published};
+use crate::p2p::metrics::Refused;
+use crate::p2p::topics::{Message, Topic};
+
+impl Runner {
+    /// Checks a message before anybody else sees it: a wrong one is rejected, one too many ignored, and only the rest is
+    /// passed on and announced. Signature and sequence number were checked by gossipsub.
+    pub(super) fn on_message(&mut self, from: PeerId, id: &MessageId, message: &gossipsub::Message) {
+        let acceptance = match self.judge(from, message) {
+            Ok(message) => {
+                self.instruments.messages_received.add(1, &[]);
+                if let Some(neighbour) = self.peers.get(&from) {
+                    neighbour.traffic.message_received();
+                }
+                self.announce(Event::Message(Arc::new(message)));
+                MessageAcceptance::Accept
+            }
+            Err((what, acceptance)) => {
+                self.refusals.add(what, 1);
+                acceptance
+            }
+        };
+        self.swarm.behaviour_mut().gossipsub.report_message_validation_result(id, &from, acceptance);
+    }
+
+    fn judge(
+        &mut self,
+        from: PeerId,
+        message: &gossipsub::Message,
+    ) -> Result<Message, (Refused, MessageAcceptance)> {
+        let now = Instant::now();
+        if !self.neighbours.admit(from, now) {
+            return Err((Refused::Rate, MessageAcceptance::Ignore));
+        }
+        let Some(author) = message.source else {
+            return Err((Refused::Message, MessageAcceptance::Reject));
+        };
+        let decoded = Message::decode(&message.data, author, message.topic.as_str()).map_err(|error| {
+            tracing::debug!(%from, %author, %error, "message refused");
+            (Refused::Message, MessageAcceptance::Reject)
+        })?;
+        if self.authors.admit(author, now) {
+            Ok(decoded)
+        } else {
+            Err((Refused::Rate, MessageAcceptance::Ignore))
+        }
+    }
+
+    pub(super) fn publish(&mut self, topic: Topic, text: String) -> Result<Published, PublishError> {
+        if !self.topics.contains(&topic) {
+            return Err(PublishError::NotJoined(topic));
+        }
+        let from = *self.swarm.local_peer_id();
+        let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let id = format!("{:032x}", rand::random::<u128>());
+        let message = Message { id: id.clone(), from, topic, sent_at, text };
+        let bytes = message.encode().map_err(|_| PublishError::TooLarge)?;
+        if !self.authors.admit(from, Instant::now()) {
+            return Err(PublishError::TooFast);
+        }
+        let hash = message.topic.ident().hash();
+        let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
+        // A message of one's own goes to every connected subscriber (flood publishing), not only to the mesh.
+        let subscribers: Vec<PeerId> = gossipsub
+            .all_peers()
+            .filter(|(_, topics)| topics.contains(&&hash))
+            .map(|(peer, _)| *peer)
+            .collect();
+        match gossipsub.publish(hash, bytes) {
+            Ok(_) | Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {}
+            Err(gossipsub::PublishError::AllQueuesFull(_)) => return Err(PublishError::Busy),
+            Err(gossipsub::PublishError::MessageTooLarge) => return Err(PublishError::TooLarge),
+            Err(error) => return Err(PublishError::Failed(error.to_string())),
+        }
+        self.instruments.messages_sent.add(1, &[]);
+        for subscriber in &subscribers {
+            if let Some(peer) = self.peers.get(subscriber) {
+                peer.traffic.message_sent();
+            }
+        }
+        Ok(Published { id, peers: subscribers.len() })
+    }
+
+    /// The topics that `peer` has joined, in alphabetical order.
+    pub(super) fn topics_of(&self, peer: PeerId) -> Vec<String> {
+        let mut topics: Vec<String> = self
+            .swarm
+            .behaviour()
+            .gossipsub
+            .all_peers()
+            .filter(|(other, _)| **other == peer)
+            .flat_map(|(_, topics)| topics.into_iter().map(|topic| topic.as_str().to_owned()))
+            .collect();
+        topics.sort_unstable();
+        topics
+    }
+}

@@ -1,0 +1,265 @@
+//! The loop that owns the swarm: takes commands and network events, asks the pure parts what to do, and does it.
+
+mod commands;
+mod connections;
+mod messages;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, ping};
+use opentelemetry::KeyValue;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Sleep;
+
+use super::behaviour::{Behaviour, BehaviourEvent};
+use super::command::Command;
+use super::event::Event;
+use super::handle::ConnectError;
+use super::identity::Identity;
+use super::limits::{AUTHOR_RATE, NEIGHBOUR_RATE, RateLimiter};
+use super::metrics::{Refusals, Refused, Traffic};
+use super::peers::{self, Action, Manager};
+use super::scout::Found;
+use super::topics::Topic;
+use crate::telemetry::instruments::P2pInstruments;
+use connections::Peer;
+
+/// How long a stopping node waits for its connections to close in good order.
+const CLOSE_GRACE: Duration = Duration::from_millis(300);
+
+/// What a runner is made of.
+pub(crate) struct Parts {
+    pub(crate) swarm: Swarm<Behaviour>,
+    pub(crate) manager: Manager,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) topics: BTreeSet<Topic>,
+    pub(crate) instruments: P2pInstruments,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) traffic: Traffic,
+    pub(crate) identity: Identity,
+}
+
+pub(crate) struct Runner {
+    swarm: Swarm<Behaviour>,
+    manager: Manager,
+    /// What the manager is still to be told.
+    inbox: VecDeque<peers::Event>,
+    /// When the manager wants to be woken.
+    manager_wake: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    /// What `timer` is set to; `None`: nothing to wait for.
+    timer_at: Option<Instant>,
+    peers: HashMap<PeerId, Peer>,
+    /// Second connections with a peer, to be closed at that time.
+    doubles: VecDeque<(Instant, PeerId)>,
+    /// Dials for `connect` commands; bounded by the limit of pending outgoing connections.
+    connecting: HashMap<ConnectionId, Connecting>,
+    topics: BTreeSet<Topic>,
+    authors: RateLimiter,
+    neighbours: RateLimiter,
+    events: broadcast::Sender<Event>,
+    instruments: P2pInstruments,
+    refusals: Arc<Refusals>,
+    traffic: Traffic,
+    // The last two are dropped last: whoever sees the commands closed may use the data folder again.
+    _identity: Identity,
+    commands: mpsc::Receiver<Command>,
+}
+
+struct Connecting {
+    address: Multiaddr,
+    reply: oneshot::Sender<Result<PeerId, ConnectError>>,
+}
+
+impl Runner {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            swarm: parts.swarm,
+            manager: parts.manager,
+            inbox: VecDeque::from([peers::Event::Wake]),
+            manager_wake: None,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer_at: None,
+            peers: HashMap::new(),
+            doubles: VecDeque::new(),
+            connecting: HashMap::new(),
+            topics: parts.topics,
+            authors: RateLimiter::new(AUTHOR_RATE),
+            neighbours: RateLimiter::new(NEIGHBOUR_RATE),
+            events: parts.events,
+            instruments: parts.instruments,
+            refusals: parts.refusals,
+            traffic: parts.traffic,
+            _identity: parts.identity,
+            commands: parts.commands,
+        }
+    }
+
+    /// Runs until a command or the last handle's end stops it.
+    pub(crate) async fn run(mut self) {
+        self.instruments.connected_peers.record(0, &[]);
+        let stop = loop {
+            self.consult_manager();
+            self.set_timer();
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    None => break None,
+                    Some(Command::Shutdown(reply)) => break Some(reply),
+                    Some(command) => self.on_command(command),
+                },
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                () = self.timer.as_mut(), if self.timer_at.is_some() => self.on_timer(),
+            }
+        };
+        self.close().await;
+        if let Some(reply) = stop {
+            let _ = reply.send(());
+        }
+    }
+
+    async fn close(&mut self) {
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in connected {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.network_info().connection_counters().num_established() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_GRACE, closed).await;
+    }
+
+    /// Tells the manager what has happened and does what it says, until it has nothing more to say.
+    fn consult_manager(&mut self) {
+        while let Some(event) = self.inbox.pop_front() {
+            self.manager_wake = None;
+            for action in self.manager.on_event(event, Instant::now()) {
+                match action {
+                    Action::Dial(peer, addresses) => self.dial(peer, addresses),
+                    Action::Search => self.swarm.behaviour_mut().scout.search(),
+                    Action::Close(peer) => {
+                        tracing::debug!(%peer, "closing: more peers than wanted");
+                        let _ = self.swarm.disconnect_peer_id(peer);
+                    }
+                    Action::WakeAt(at) => self.manager_wake = Some(at),
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(addresses)
+            // From the listening port, two nodes that dial each other would meet in one TCP connection with two
+            // initiators; and a port pair in TIME_WAIT would forbid the redial.
+            .allocate_new_port()
+            .build();
+        if let Err(error) = self.swarm.dial(options) {
+            self.instruments.dials.add(1, &[KeyValue::new("result", connections::dial_result(&error))]);
+            self.inbox.push_back(peers::Event::DialFailed(peer));
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let double = self.doubles.front().map(|(at, _)| *at);
+        let at = [self.manager_wake, double].into_iter().flatten().min();
+        if at != self.timer_at {
+            self.timer_at = at;
+            if let Some(at) = at {
+                self.timer.as_mut().reset(at.into());
+            }
+        }
+    }
+
+    fn on_timer(&mut self) {
+        self.timer_at = None;
+        let now = Instant::now();
+        self.close_doubles(now);
+        if self.manager_wake.is_some_and(|at| at <= now) {
+            self.inbox.push_back(peers::Event::Wake);
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                tracing::trace!(peer = %peer_id, ?cause, "connection closed");
+                self.on_closed(peer_id, connection_id, num_established);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.on_dial_error(connection_id, peer_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                self.on_incoming_error(&send_back_addr, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => tracing::info!(%address, "listening"),
+            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
+                tracing::error!(?addresses, %error, "a listener failed; nobody can reach this node there any more");
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a connection could not be accepted")
+            }
+            _ => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossipsub(event) => self.on_gossipsub_event(event),
+            BehaviourEvent::Scout(Found::Peer(peer, addresses)) => {
+                self.inbox.push_back(peers::Event::Heard(peer, connections::usable(&addresses, peer, None)));
+            }
+            BehaviourEvent::Scout(Found::RecordRefused) => self.refusals.add(Refused::Record, 1),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identified(peer_id, &info);
+            }
+            BehaviourEvent::Ping(ping::Event { peer, connection, result }) => {
+                self.on_ping(peer, connection, result);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_gossipsub_event(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                self.on_message(propagation_source, &message_id, &message);
+            }
+            gossipsub::Event::Subscribed { peer_id, topic, .. } => {
+                if let Ok(topic) = topic.as_str().parse() {
+                    self.announce(Event::PeerJoinedTopic { peer: peer_id, topic });
+                }
+            }
+            gossipsub::Event::Unsubscribed { peer_id, topic } => {
+                if let Ok(topic) = topic.as_str().parse() {
+                    self.announce(Event::PeerLeftTopic { peer: peer_id, topic });
+                }
+            }
+            gossipsub::Event::SlowPeer { peer_id, .. } => {
+                tracing::debug!(peer = %peer_id, "the peer takes messages too slowly; some were dropped");
+                self.refusals.add(Refused::SlowPeer, 1);
+            }
+            gossipsub::Event::GossipsubNotSupported { peer_id } => {
+                tracing::debug!(peer = %peer_id, "the peer does not speak gossipsub");
+            }
+        }
+    }
+
+    /// Tells the subscribers; without any there is nobody to tell.
+    fn announce(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}

@@ -1,0 +1,183 @@
+//! Kademlia that looks but never dials.
+//!
+//! libp2p's Kademlia dials every peer its queries come across, up to 20 per query; a hundred nodes that start together on
+//! one machine then keep it busy for a long while. Here a query asks the peers that are connected and reports all the others as
+//! hearsay; whom to dial, and when, is the connection manager's decision. A search in a network of any size thus costs
+//! one request per connected peer and no connection.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::kad;
+use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+
+/// The network's own Kademlia, apart from the public one.
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/hippius/kad/1.0.0");
+/// A query that has not ended by then is given up.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the scout found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A peer that is not connected, and where it is said to be.
+    Peer(PeerId, Vec<Multiaddr>),
+    /// A peer wanted to store something here; this network keeps no records.
+    RecordRefused,
+}
+
+type Inner = kad::Behaviour<MemoryStore>;
+
+/// See the module's comment.
+pub(crate) struct Scout {
+    inner: Inner,
+}
+
+impl Scout {
+    /// A scout that answers others' queries too: client mode would leave the others' tables empty on a network without
+    /// confirmed external addresses.
+    pub(crate) fn new(local: PeerId) -> Self {
+        let mut config = kad::Config::new(PROTOCOL);
+        config
+            .set_query_timeout(QUERY_TIMEOUT)
+            .set_periodic_bootstrap_interval(None)
+            .set_replication_interval(None)
+            .set_publication_interval(None)
+            .set_provider_publication_interval(None)
+            .set_record_filtering(kad::StoreInserts::FilterBoth)
+            .set_kbucket_inserts(kad::BucketInserts::Manual)
+            .set_caching(kad::Caching::Disabled);
+        let store = MemoryStoreConfig {
+            max_records: 0,
+            max_provided_keys: 0,
+            max_providers_per_key: 0,
+            max_value_bytes: 0,
+        };
+        let mut inner = Inner::with_config(local, MemoryStore::with_config(local, store), config);
+        inner.set_mode(Some(kad::Mode::Server));
+        Self { inner }
+    }
+
+    /// Puts a peer's addresses into the routing table that others are answered from.
+    pub(crate) fn add(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        for address in addresses {
+            self.inner.add_address(&peer, address.clone());
+        }
+    }
+
+    /// Forgets a peer that cannot be reached, so that others are not sent to it.
+    pub(crate) fn forget(&mut self, peer: PeerId) {
+        self.inner.remove_peer(&peer);
+    }
+
+    /// Asks the connected peers for those around a random key.
+    pub(crate) fn search(&mut self) {
+        self.inner.get_closest_peers(PeerId::random());
+    }
+
+    /// Kademlia starts a bootstrap by itself whenever a small routing table grows; there is no setting against it. Its
+    /// queries are ended as soon as they show.
+    fn end_bootstraps(&mut self) {
+        for mut query in self.inner.iter_queries_mut() {
+            if matches!(query.info(), kad::QueryInfo::Bootstrap { .. }) {
+                query.finish();
+            }
+        }
+    }
+
+    /// Tells Kademlia that the peer it wants is out of reach, and returns the addresses it would have dialled.
+    fn decline(&mut self, peer: PeerId, connection_id: ConnectionId) -> Vec<Multiaddr> {
+        let addresses = self
+            .inner
+            .handle_pending_outbound_connection(connection_id, Some(peer), &[], Endpoint::Dialer)
+            .unwrap_or_default();
+        self.inner.on_swarm_event(FromSwarm::DialFailure(DialFailure {
+            peer_id: Some(peer),
+            error: &DialError::Aborted,
+            connection_id,
+        }));
+        addresses
+    }
+}
+
+impl NetworkBehaviour for Scout {
+    type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = Found;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.inner.handle_pending_inbound_connection(id, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_inbound_connection(id, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_outbound_connection(id, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.inner.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            let polled = self.inner.poll(cx);
+            self.end_bootstraps();
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(ToSwarm::Dial { opts }) => {
+                    let Some(peer) = opts.get_peer_id() else { continue };
+                    let addresses = self.decline(peer, opts.connection_id());
+                    if !addresses.is_empty() {
+                        return Poll::Ready(ToSwarm::GenerateEvent(Found::Peer(peer, addresses)));
+                    }
+                }
+                Poll::Ready(ToSwarm::GenerateEvent(kad::Event::InboundRequest {
+                    request: kad::InboundRequest::PutRecord { .. } | kad::InboundRequest::AddProvider { .. },
+                })) => return Poll::Ready(ToSwarm::GenerateEvent(Found::RecordRefused)),
+                // What else Kademlia tells is either in the dials it asked for or of no use here.
+                Poll::Ready(ToSwarm::GenerateEvent(_) | ToSwarm::NewExternalAddrOfPeer { .. }) => {}
+                Poll::Ready(other) => return Poll::Ready(other.map_out(|_| unreachable_event())),
+            }
+        }
+    }
+}
+
+/// `map_out` needs an event for a variant that the match above has taken already.
+fn unreachable_event() -> Found {
+    Found::RecordRefused
+}

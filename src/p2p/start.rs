@@ -1,0 +1,249 @@
+//! From configuration to a running node: every listener bound, every topic joined, then the runner's task.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{self, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, TransportError};
+use opentelemetry::metrics::Meter;
+use tokio::net::TcpSocket;
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
+
+use super::behaviour::Behaviour;
+use super::command::COMMAND_QUEUE;
+use super::config::NodeConfig;
+use super::event::EVENT_QUEUE;
+use super::handle::{Handle, MAX_TOPICS};
+use super::identity::Identity;
+use super::limits::NodeRole;
+use super::metrics::{Refusals, Traffic};
+use super::peers::{Manager, Settings};
+use super::runner::{Parts, Runner};
+use super::topics::{Topic, TopicError};
+use super::transport;
+use crate::telemetry::instruments::P2pInstruments;
+
+/// A listener that has no address by then never will.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which no protocol has anything to do is closed after this time. Gossipsub keeps a stream open for good, so
+/// this meets only peers that do not speak it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Substreams that a peer may be negotiating at once.
+const NEGOTIATING_STREAMS: usize = 32;
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Nothing to listen on.
+    #[error("`listen` is empty: a node needs at least one address, e.g. /ip4/127.0.0.1/tcp/0")]
+    NoAddress,
+    /// Not TCP over IP.
+    #[error("cannot listen on {0}: only /ip4/…/tcp/… and /ip6/…/tcp/… are possible")]
+    Unsupported(Multiaddr),
+    /// The port is taken.
+    #[error(
+        "cannot listen on {0}: another program uses this port; stop it or choose another port (0: any free one)"
+    )]
+    InUse(Multiaddr),
+    /// The system refuses the address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A bootnode's address does not say who it is.
+    #[error("bootnode {0} must end in /p2p/<peer id>, or anybody could answer there")]
+    Bootnode(Multiaddr),
+    /// A topic's name is not valid.
+    #[error("topic {name:?} cannot be joined: {source}")]
+    Topic {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        source: TopicError,
+    },
+    /// Too many topics.
+    #[error("{0} topics are configured; a node joins at most {MAX_TOPICS}")]
+    TooManyTopics(usize),
+    /// The marks contradict each other.
+    #[error("`high_peers` ({high}) must not be below `low_peers` ({low}), and not 0")]
+    Marks {
+        /// `low_peers`.
+        low: u32,
+        /// `high_peers`.
+        high: u32,
+    },
+    /// A protocol cannot be set up with this key.
+    #[error("the node's protocols cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// The way to talk to it; see [`Handle`]. When the last clone is dropped, the node stops.
+    pub handle: Handle,
+    /// The node's task; ends when the node stops.
+    pub task: JoinHandle<()>,
+}
+
+/// Starts a node as `identity`; returns once every listener is bound. Runs on any tokio runtime, a current-thread one too.
+///
+/// # Errors
+/// See [`StartError`]; nothing is left running then.
+pub async fn start(
+    config: NodeConfig,
+    identity: Identity,
+    role: NodeRole,
+    instruments: P2pInstruments,
+    meter: &Meter,
+) -> Result<Node, StartError> {
+    if config.high_peers < config.low_peers.max(1) {
+        return Err(StartError::Marks { low: config.low_peers, high: config.high_peers });
+    }
+    let topics = topics(&config.topics)?;
+    let bootnodes = bootnodes(&config.bootnodes)?;
+    let setup = |error: io::Error| StartError::Setup(error.to_string());
+    let refusals = Refusals::new(instruments.refused.clone());
+    let traffic = Traffic::new(meter, &instruments);
+    let local = identity.peer_id();
+    let mut behaviour =
+        Behaviour::new(identity.keypair(), role, &config, refusals.clone()).map_err(StartError::Setup)?;
+    for topic in &topics {
+        behaviour
+            .gossipsub
+            .subscribe(&topic.ident())
+            .map_err(|error| StartError::Setup(error.to_string()))?;
+    }
+    for (peer, addresses) in &bootnodes {
+        behaviour.scout.add(*peer, addresses);
+    }
+    let mut swarm = Swarm::new(
+        transport::build(identity.keypair(), traffic.clone()).map_err(setup)?,
+        behaviour,
+        local,
+        swarm::Config::with_tokio_executor()
+            .with_idle_connection_timeout(IDLE_TIMEOUT)
+            .with_max_negotiating_inbound_streams(NEGOTIATING_STREAMS),
+    );
+    listen(&mut swarm, &config.listen).await?;
+    let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+    let (events, _) = broadcast::channel(EVENT_QUEUE);
+    let handle = Handle::new(local, commands, events.downgrade());
+    let settings = Settings::new(local, role, &config);
+    let runner = Runner::new(Parts {
+        swarm,
+        manager: Manager::new(settings, bootnodes, rand::random(), Instant::now()),
+        commands: receiver,
+        events,
+        topics,
+        instruments,
+        refusals,
+        traffic,
+        identity,
+    });
+    Ok(Node { handle, task: tokio::spawn(runner.run()) })
+}
+
+fn topics(names: &[String]) -> Result<BTreeSet<Topic>, StartError> {
+    let topics = names
+        .iter()
+        .map(|name| name.parse().map_err(|source| StartError::Topic { name: name.clone(), source }))
+        .collect::<Result<BTreeSet<Topic>, _>>()?;
+    if topics.len() > MAX_TOPICS { Err(StartError::TooManyTopics(topics.len())) } else { Ok(topics) }
+}
+
+/// The bootnodes by peer: several addresses may be of one.
+fn bootnodes(addresses: &[Multiaddr]) -> Result<Vec<(PeerId, Vec<Multiaddr>)>, StartError> {
+    let mut bootnodes: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
+    for address in addresses {
+        let Some(Protocol::P2p(peer)) = address.iter().last() else {
+            return Err(StartError::Bootnode(address.clone()));
+        };
+        match bootnodes.iter_mut().find(|(known, _)| *known == peer) {
+            Some((_, known)) => known.push(address.clone()),
+            None => bootnodes.push((peer, vec![address.clone()])),
+        }
+    }
+    Ok(bootnodes)
+}
+
+async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<(), StartError> {
+    if addresses.is_empty() {
+        return Err(StartError::NoAddress);
+    }
+    let mut waiting: Vec<(ListenerId, Multiaddr)> = Vec::new();
+    for address in addresses {
+        check_free(address)?;
+        let id = swarm.listen_on(address.clone()).map_err(|error| match error {
+            TransportError::MultiaddrNotSupported(address) => StartError::Unsupported(address),
+            TransportError::Other(source) => listen_error(address.clone(), source),
+        })?;
+        waiting.push((id, address.clone()));
+    }
+    let bound = async {
+        while !waiting.is_empty() {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, address } => {
+                    tracing::info!(%address, "listening");
+                    waiting.retain(|(id, _)| *id != listener_id);
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                    if let Some((_, address)) = waiting.iter().find(|(id, _)| *id == listener_id) {
+                        let source = reason.err().unwrap_or_else(|| io::ErrorKind::NotConnected.into());
+                        return Err(listen_error(address.clone(), source));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(LISTEN_TIMEOUT, bound).await {
+        Ok(result) => result,
+        Err(_) => {
+            let address = waiting.into_iter().next().map_or_else(Multiaddr::empty, |(_, address)| address);
+            Err(StartError::Listen { address, source: io::ErrorKind::TimedOut.into() })
+        }
+    }
+}
+
+fn listen_error(address: Multiaddr, source: io::Error) -> StartError {
+    if source.kind() == io::ErrorKind::AddrInUse {
+        StartError::InUse(address)
+    } else {
+        StartError::Listen { address, source }
+    }
+}
+
+/// libp2p listens with `SO_REUSEPORT`, with which two nodes of one user can hold the same port and share its connections
+/// between them, unnoticed. A socket without that option finds out first.
+fn check_free(address: &Multiaddr) -> Result<(), StartError> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Err(StartError::Unsupported(address.clone())),
+    };
+    let Some(Protocol::Tcp(port)) = parts.next() else {
+        return Err(StartError::Unsupported(address.clone()));
+    };
+    if port == 0 {
+        return Ok(());
+    }
+    let bind = || {
+        let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections of a node that has just ended do not count, only a listener does.
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(ip, port))
+    };
+    bind().map_err(|source| listen_error(address.clone(), source))
+}

@@ -1,0 +1,265 @@
+//! A node's part of its admin API: HTTP requests in, calls on the node's handle out.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | | `{"peer_id", "addresses", "connected_peers", "topics", "refused"}` |
+//! | `GET /v1/peers` | | `{"peers": [{"peer_id", "address", "direction", …}]}` |
+//! | `POST /v1/peers/connect` | `{"address"}` | `{"peer_id"}` |
+//! | `POST /v1/peers/disconnect` | `{"peer_id"}` | `{"closed"}` |
+//! | `GET /v1/topics` | | `{"topics"}` |
+//! | `POST /v1/topics/join`, `…/create`, `…/leave` | `{"topic"}` | `{"topic", "changed"}` |
+//! | `POST /v1/publish` | `{"topic", "text"}` | `{"id", "peers"}` |
+//! | `GET /v1/events[?topic=NAME]` | | one JSON object per line, for as long as the client listens |
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use libp2p::{Multiaddr, PeerId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::control::http::{self, Body};
+use crate::p2p::topics::MAX_TEXT_BYTES;
+use crate::p2p::{ConnectError, Event, EventStream, Handle, JoinError, PublishError, Topic};
+
+/// Largest request body: a text of which every byte is written as a six-byte escape, and room for the rest.
+const MAX_BODY_BYTES: usize = 6 * MAX_TEXT_BYTES + 4096;
+/// Lines waiting for a slow listener; then the node's own event queue fills, and the listener is told what it lost.
+const LINE_QUEUE: usize = 16;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConnectBody {
+    address: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DisconnectBody {
+    peer_id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopicBody {
+    topic: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublishBody {
+    topic: String,
+    text: String,
+}
+
+/// An answer that is an error already.
+type Answer = Result<Response<Body>, Response<Body>>;
+
+/// Answers `request`, or gives `None` where the path is none of a node's.
+pub async fn handle(handle: &Handle, request: Request<Incoming>) -> Option<Response<Body>> {
+    let get = request.method() == Method::GET;
+    let post = request.method() == Method::POST;
+    let path = request.uri().path().to_owned();
+    let answer = match path.as_str() {
+        "/v1/status" if get => status(handle).await,
+        "/v1/peers" if get => peers(handle).await,
+        "/v1/topics" if get => topics(handle).await,
+        "/v1/events" if get => events(handle, request.uri().query()),
+        "/v1/peers/connect" if post => connect(handle, request).await,
+        "/v1/peers/disconnect" if post => disconnect(handle, request).await,
+        "/v1/topics/join" if post => join(handle, request, IfJoined::Fine).await,
+        "/v1/topics/create" if post => join(handle, request, IfJoined::Conflict).await,
+        "/v1/topics/leave" if post => leave(handle, request).await,
+        "/v1/publish" if post => publish(handle, request).await,
+        "/v1/status" | "/v1/peers" | "/v1/topics" | "/v1/events" => Err(wrong_method("GET")),
+        "/v1/peers/connect" | "/v1/peers/disconnect" | "/v1/topics/join" | "/v1/topics/create"
+        | "/v1/topics/leave" | "/v1/publish" => Err(wrong_method("POST")),
+        _ => return None,
+    };
+    Some(answer.unwrap_or_else(|error| error))
+}
+
+async fn status(handle: &Handle) -> Answer {
+    let status = handle.status().await.map_err(gone)?;
+    Ok(http::json(StatusCode::OK, &status))
+}
+
+async fn peers(handle: &Handle) -> Answer {
+    let peers = handle.peers().await.map_err(gone)?;
+    Ok(ok(&json!({ "peers": peers })))
+}
+
+async fn topics(handle: &Handle) -> Answer {
+    let topics = handle.topics().await.map_err(gone)?;
+    Ok(ok(&json!({ "topics": topics })))
+}
+
+async fn connect(handle: &Handle, request: Request<Incoming>) -> Answer {
+    let ConnectBody { address } = body(request).await?;
+    let address: Multiaddr = address.parse().map_err(|error| {
+        let message = format!("{address:?} is not a multiaddr ({error}); e.g. /ip4/127.0.0.1/tcp/4002");
+        http::error(StatusCode::BAD_REQUEST, "bad_address", &message)
+    })?;
+    match handle.connect(address).await {
+        Ok(peer) => Ok(ok(&json!({ "peer_id": peer.to_base58() }))),
+        Err(ConnectError::Gone(_)) => Err(gone(())),
+        Err(error @ ConnectError::Myself(_)) => {
+            Err(http::error(StatusCode::BAD_REQUEST, "myself", &error.to_string()))
+        }
+        Err(error @ ConnectError::Failed { .. }) => {
+            Err(http::error(StatusCode::BAD_GATEWAY, "connect_failed", &error.to_string()))
+        }
+    }
+}
+
+async fn disconnect(handle: &Handle, request: Request<Incoming>) -> Answer {
+    let DisconnectBody { peer_id } = body(request).await?;
+    let peer: PeerId = peer_id.parse().map_err(|_| {
+        http::error(StatusCode::BAD_REQUEST, "bad_peer", &format!("{peer_id:?} is not a peer id"))
+    })?;
+    let closed = handle.disconnect(peer).await.map_err(gone)?;
+    Ok(ok(&json!({ "closed": closed })))
+}
+
+/// What joining a joined topic is.
+enum IfJoined {
+    Fine,
+    Conflict,
+}
+
+async fn join(handle: &Handle, request: Request<Incoming>, if_joined: IfJoined) -> Answer {
+    let TopicBody { topic } = body(request).await?;
+    let topic = valid_topic(&topic)?;
+    match (handle.join(topic.clone()).await, if_joined) {
+        (Ok(false), IfJoined::Conflict) => {
+            let message = format!("topic {topic} is joined already");
+            Err(http::error(StatusCode::CONFLICT, "topic_exists", &message))
+        }
+        (Ok(changed), _) => Ok(ok(&json!({ "topic": topic, "changed": changed }))),
+        (Err(JoinError::Gone(_)), _) => Err(gone(())),
+        (Err(error @ JoinError::TooMany), _) => {
+            Err(http::error(StatusCode::CONFLICT, "too_many_topics", &error.to_string()))
+        }
+    }
+}
+
+async fn leave(handle: &Handle, request: Request<Incoming>) -> Answer {
+    let TopicBody { topic } = body(request).await?;
+    let topic = valid_topic(&topic)?;
+    let changed = handle.leave(topic.clone()).await.map_err(gone)?;
+    Ok(ok(&json!({ "topic": topic, "changed": changed })))
+}
+
+async fn publish(handle: &Handle, request: Request<Incoming>) -> Answer {
+    let PublishBody { topic, text } = body(request).await?;
+    let topic = valid_topic(&topic)?;
+    let published = handle.publish(topic, text).await.map_err(|error| {
+        let (status, code) = match &error {
+            PublishError::NotJoined(_) => (StatusCode::CONFLICT, "not_joined"),
+            PublishError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            PublishError::TooFast => (StatusCode::TOO_MANY_REQUESTS, "too_fast"),
+            PublishError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            PublishError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "publish_failed"),
+            PublishError::Gone(_) => (StatusCode::SERVICE_UNAVAILABLE, "gone"),
+        };
+        http::error(status, code, &error.to_string())
+    })?;
+    Ok(http::json(StatusCode::OK, &published))
+}
+
+fn events(handle: &Handle, query: Option<&str>) -> Answer {
+    let topic = match query.map(wanted_topic) {
+        None => None,
+        Some(Ok(name)) => Some(valid_topic(&name)?),
+        Some(Err(())) => {
+            let message = "the only parameter is topic=NAME, percent-encoded";
+            return Err(http::error(StatusCode::BAD_REQUEST, "bad_query", message));
+        }
+    };
+    let events = handle.subscribe_events().map_err(gone)?;
+    let (lines, body) = mpsc::channel(LINE_QUEUE);
+    tokio::spawn(forward(events, topic, lines));
+    Ok(http::stream("application/x-ndjson", body))
+}
+
+/// Writes events as lines until the node stops or the listener leaves. With a topic, only what is about it.
+async fn forward(mut events: EventStream, topic: Option<Topic>, lines: mpsc::Sender<Bytes>) {
+    let mut next = Some(Event::Subscribed);
+    while let Some(event) = next {
+        let always = matches!(event, Event::Subscribed | Event::Lagged { .. });
+        let wanted = always || topic.as_ref().is_none_or(|topic| event.topic() == Some(topic));
+        if wanted && let Ok(mut line) = serde_json::to_vec(&event) {
+            line.push(b'\n');
+            if lines.send(line.into()).await.is_err() {
+                return;
+            }
+        }
+        next = tokio::select! {
+            event = events.next() => event,
+            () = lines.closed() => return,
+        };
+    }
+}
+
+/// The value of `topic=`, the only parameter, decoded (RFC 3986, section 2.1; `+` is a plus).
+fn wanted_topic(query: &str) -> Result<String, ()> {
+    let encoded = query.strip_prefix("topic=").ok_or(())?;
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut bytes = encoded.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'&' => return Err(()),
+            b'%' => {
+                let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or(());
+                let value = digit()? * 16 + digit()?;
+                decoded.push(u8::try_from(value).map_err(|_| ())?);
+            }
+            other => decoded.push(other),
+        }
+    }
+    String::from_utf8(decoded).map_err(|_| ())
+}
+
+fn valid_topic(name: &str) -> Result<Topic, Response<Body>> {
+    name.parse::<Topic>().map_err(|error| http::error(StatusCode::BAD_REQUEST, "bad_topic", &error.to_string()))
+}
+
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Response<Body>> {
+    let bytes =
+        http::read_body(request.into_body().boxed(), MAX_BODY_BYTES).await.map_err(|error| error.reply())?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        http::error(StatusCode::BAD_REQUEST, "bad_json", &format!("the body is not what it should be: {error}"))
+    })
+}
+
+fn ok(value: &serde_json::Value) -> Response<Body> {
+    http::json(StatusCode::OK, value)
+}
+
+fn gone<E>(_: E) -> Response<Body> {
+    http::error(StatusCode::SERVICE_UNAVAILABLE, "gone", "the node has stopped")
+}
+
+fn wrong_method(right: &'static str) -> Response<Body> {
+    let message = format!("this path takes {right} only");
+    let mut response = http::error(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", &message);
+    response.headers_mut().insert(hyper::header::ALLOW, hyper::header::HeaderValue::from_static(right));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_in_a_query_is_decoded() {
+        assert_eq!(wanted_topic("topic=lobby").as_deref(), Ok("lobby"));
+        assert_eq!(wanted_topic("topic=r%C3%A4ume%2F1+2").as_deref(), Ok("räume/1+2"));
+        for wrong in ["", "lobby", "topic=a&topic=b", "topic=%", "topic=%4", "topic=%zz", "topic=%ff", "t=1"] {
+            assert!(wanted_topic(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Nodes in this process, on loopback ports of the system's choice, each with a folder of its own.
+#![allow(dead_code, missing_docs)] // Each test file uses a part of it.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use hippius::p2p::topics::Message;
+use hippius::p2p::{Event, EventStream, Handle, Identity, NodeConfig, NodeRole, StartError, Topic, start};
+use hippius::telemetry::instruments::P2pInstruments;
+use libp2p::Multiaddr;
+use tempfile::TempDir;
+
+/// Longest wait for a condition; far above what any takes on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running node and its folder.
+pub struct TestNode {
+    pub handle: Handle,
+    pub folder: TempDir,
+}
+
+impl TestNode {
+    pub async fn address(&self) -> Multiaddr {
+        self.handle.listen_addrs().await.unwrap().remove(0)
+    }
+
+    pub async fn peers(&self) -> usize {
+        self.handle.peers().await.unwrap().len()
+    }
+
+    pub async fn refused(&self, what: &str) -> u64 {
+        self.handle.status().await.unwrap().refused.get(what).copied().unwrap_or(0)
+    }
+
+    pub async fn stop(self) -> TempDir {
+        self.handle.shutdown().await;
+        self.folder
+    }
+}
+
+pub async fn start_in(folder: &Path, role: NodeRole, config: NodeConfig) -> Result<Handle, StartError> {
+    let meter = opentelemetry::global::meter("test");
+    let identity = Identity::open(folder).expect("an identity");
+    start(config, identity, role, P2pInstruments::new(&meter), &meter).await.map(|node| node.handle)
+}
+
+pub async fn node(role: NodeRole, config: NodeConfig) -> TestNode {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = start_in(folder.path(), role, config).await.expect("a running node");
+    TestNode { handle, folder }
+}
+
+pub async fn bootnode() -> TestNode {
+    node(NodeRole::Bootnode, NodeConfig { high_peers: 1000, ..NodeConfig::default() }).await
+}
+
+/// A node in the lobby that knows `bootnode`.
+pub async fn member(bootnode: &Multiaddr) -> TestNode {
+    node(NodeRole::Node, member_config(bootnode)).await
+}
+
+pub fn member_config(bootnode: &Multiaddr) -> NodeConfig {
+    NodeConfig {
+        bootnodes: vec![bootnode.clone()],
+        topics: vec!["lobby".to_owned()],
+        ..NodeConfig::default()
+    }
+}
+
+pub fn lobby() -> Topic {
+    "lobby".parse().unwrap()
+}
+
+/// Asks again every few milliseconds until the answer is yes; `what` names the condition that was never met.
+pub async fn eventually<F, Fut>(what: &str, mut condition: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let met = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, met).await.is_ok(), "never came true: {what}");
+}
+
+/// The next message, whatever else happens before.
+pub async fn next_message(events: &mut EventStream) -> Message {
+    let message = async {
+        loop {
+            if let Event::Message(message) = events.next().await.expect("a running node") {
+                return (*message).clone();
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, message).await.expect("a message in time")
+}
