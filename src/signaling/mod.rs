@@ -1,2 +1,24 @@
-//! The WebRTC signaling server.
+//! The WebRTC signaling server: who is in a room, and the offers, answers and candidates between them.
+//!
+//! ```text
+//!  WebSocket ──► session ──event──► hub ──actions──► outboxes ──► sessions ──► WebSockets
+//!                limits             pure: no clock, socket or task
+//! ```
+//!
+//! [`wire`] is the protocol as types, [`hub`] decides, [`limits`] bounds what a client may do, `session` is
+//! the task of one WebSocket, `shared` carries out what the hub decides, [`server`] listens. The protocol is
+//! described in `docs/signaling.md`. Knows nothing of roles, processes or web pages.
+
 pub mod config;
+pub mod hub;
+pub mod limits;
+pub mod names;
+mod presence;
+mod reports;
+pub mod server;
+mod session;
+mod shared;
+pub mod wire;
+
+pub use config::SignalingConfig;
+pub use server::SignalingServer;

@@ -1,0 +1,241 @@
+//! What one client and one address may take: messages, bytes, connections.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::config::SignalingConfig;
+
+/// A token bucket: fills at a steady rate up to its size, and what happens takes out what it costs.
+///
+/// Example with 50 a second and a size of 300. A client that was quiet has 300 and may send 300 messages in one
+/// go. The 301st in the same instant is refused. 20 ms later one token has dripped in and one message passes;
+/// after 6 s of silence the bucket is full again. Someone who sends all the time gets 50 a second through.
+#[derive(Debug)]
+struct TokenBucket {
+    tokens: f64,
+    size: f64,
+    per_second: f64,
+    filled_at: Instant,
+}
+
+impl TokenBucket {
+    fn full(per_second: u32, size: u32, now: Instant) -> Self {
+        let size = f64::from(size);
+        Self { tokens: size, size, per_second: f64::from(per_second), filled_at: now }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        self.tokens = (self.tokens + passed * self.per_second).min(self.size);
+        self.filled_at = now;
+    }
+}
+
+/// What becomes of a message.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is read.
+    Pass,
+    /// It is dropped and the client is told.
+    Refuse,
+    /// The client goes on although it was told: it is disconnected.
+    Cut,
+}
+
+/// The limiter of one connection: a [token bucket](TokenBucket) for messages and one for bytes; a message needs
+/// both. A client that is refused as often as its burst, without a pause in which the bucket fills again, is cut off.
+///
+/// The defaults (50 a second, 300 at once; 256 KiB a second, 1 MiB at once) let a page that joins a room
+/// of a dozen peers send its offer and twenty candidates to each at once, and bound a stranger to a rate that a
+/// thousand of them do not fill a core with.
+#[derive(Debug)]
+pub struct RateLimit {
+    messages: TokenBucket,
+    bytes: TokenBucket,
+    refused: u32,
+    tolerance: u32,
+}
+
+impl RateLimit {
+    /// The limits that `config` names, untouched at `now`.
+    #[must_use]
+    pub fn new(config: &SignalingConfig, now: Instant) -> Self {
+        Self {
+            messages: TokenBucket::full(config.messages_per_second, config.message_burst, now),
+            bytes: TokenBucket::full(config.bytes_per_second, config.byte_burst, now),
+            refused: 0,
+            tolerance: config.message_burst,
+        }
+    }
+
+    /// Decides on a message of `bytes` that arrives at `now`.
+    pub fn check(&mut self, bytes: usize, now: Instant) -> Verdict {
+        self.messages.fill(now);
+        self.bytes.fill(now);
+        if self.messages.tokens >= self.messages.size {
+            self.refused = 0;
+        }
+        // Larger than the whole bucket never fits otherwise; it takes all of it.
+        let bytes = (bytes as f64).min(self.bytes.size);
+        if self.messages.tokens >= 1.0 && self.bytes.tokens >= bytes {
+            self.messages.tokens -= 1.0;
+            self.bytes.tokens -= bytes;
+            return Verdict::Pass;
+        }
+        self.refused = self.refused.saturating_add(1);
+        if self.refused > self.tolerance { Verdict::Cut } else { Verdict::Refuse }
+    }
+}
+
+/// How many connections each address and all together hold.
+#[derive(Debug)]
+pub struct ConnectionTable {
+    per_address: u32,
+    total: u32,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    by_address: HashMap<IpAddr, u32>,
+    total: u32,
+}
+
+/// Why a connection is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The address holds as many as it may.
+    Address,
+    /// The server does.
+    Server,
+}
+
+impl Full {
+    /// The `reason` in the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Full::Address => "address_limit",
+            Full::Server => "server_full",
+        }
+    }
+}
+
+impl ConnectionTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new(per_address: u32, total: u32) -> Arc<Self> {
+        Arc::new(Self { per_address, total, open: Mutex::default() })
+    }
+
+    /// Counts one more connection of `address` for as long as the permit lives.
+    ///
+    /// # Errors
+    /// [`Full`] says which limit is reached.
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, Full> {
+        let address = subject(address);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.total >= self.total {
+            return Err(Full::Server);
+        }
+        if open.by_address.get(&address).copied().unwrap_or(0) >= self.per_address {
+            return Err(Full::Address);
+        }
+        *open.by_address.entry(address).or_insert(0) += 1;
+        open.total += 1;
+        Ok(ConnectionPermit { table: self.clone(), address })
+    }
+}
+
+/// One counted connection.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    table: Arc<ConnectionTable>,
+    address: IpAddr,
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let mut open = self.table.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.total -= 1;
+        if let Some(held) = open.by_address.get_mut(&self.address) {
+            *held -= 1;
+            if *held == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Whom an address stands for: an IPv6 host has a whole /64 to choose from.
+fn subject(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn limit(now: Instant) -> RateLimit {
+        RateLimit::new(&SignalingConfig::default(), now)
+    }
+
+    #[test]
+    fn the_worked_example_is_true() {
+        let start = Instant::now();
+        let mut limit = limit(start);
+        assert!((0..300).all(|_| limit.check(1, start) == Verdict::Pass));
+        assert_eq!(limit.check(1, start), Verdict::Refuse);
+        let later = start + Duration::from_millis(20);
+        assert_eq!(limit.check(1, later), Verdict::Pass);
+        assert_eq!(limit.check(1, later), Verdict::Refuse);
+        let rested = later + Duration::from_secs(6);
+        assert!((0..300).all(|_| limit.check(1, rested) == Verdict::Pass));
+    }
+
+    #[test]
+    fn bytes_count_as_well() {
+        let start = Instant::now();
+        let mut limit = limit(start);
+        assert!((0..4).all(|_| limit.check(256 * 1024, start) == Verdict::Pass));
+        assert_eq!(limit.check(256 * 1024, start), Verdict::Refuse);
+        assert_eq!(limit.check(256 * 1024, start + Duration::from_secs(1)), Verdict::Pass);
+    }
+
+    #[test]
+    fn who_goes_on_is_cut_off_and_who_rests_is_forgiven() {
+        let start = Instant::now();
+        let mut limit = limit(start);
+        let verdicts: Vec<_> = (0..601).map(|_| limit.check(1, start)).collect();
+        assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Refuse).count(), 300);
+        assert_eq!(verdicts[600], Verdict::Cut);
+        assert_eq!(limit.check(1, start + Duration::from_secs(6)), Verdict::Pass);
+        assert_eq!(limit.refused, 0);
+    }
+
+    #[test]
+    fn addresses_have_their_share_and_give_it_back() {
+        let table = ConnectionTable::new(2, 3);
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        let held = [table.admit(one).unwrap(), table.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap()];
+        assert_eq!(table.admit(one).unwrap_err(), Full::Address);
+        let other = table.admit("2001:db8::1".parse().unwrap()).unwrap();
+        assert_eq!(table.admit("2001:db8::2".parse().unwrap()).unwrap_err(), Full::Server);
+        drop(held);
+        let same_network = table.admit("2001:db8::2".parse().unwrap()).unwrap();
+        assert_eq!(table.admit("2001:db8::3".parse().unwrap()).unwrap_err(), Full::Address);
+        drop((other, same_network));
+        assert!(table.open.lock().unwrap().by_address.is_empty());
+    }
+}

@@ -1,0 +1,248 @@
+//! The signaling server's front door: HTTP requests that become WebSockets at `/signal`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{
+    ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::SignalingConfig;
+use super::limits::{ConnectionPermit, ConnectionTable};
+use super::session;
+use super::shared::Shared;
+use super::wire::{CloseReason, MAX_MESSAGE_BYTES};
+use crate::control::http::{self, Accept, Body, Limits, Remote};
+use crate::telemetry::instruments::SignalingInstruments;
+
+/// Where the WebSocket is.
+pub const PATH: &str = "/signal";
+
+/// Time for the head of a request; a WebSocket handshake is one.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running signaling server; dropping it leaves it running until the runtime ends.
+#[derive(Debug)]
+pub struct SignalingServer {
+    local_addr: SocketAddr,
+    http: http::Server,
+    shared: Arc<Shared>,
+    sessions: TaskTracker,
+    stop: CancellationToken,
+    kill: CancellationToken,
+}
+
+impl SignalingServer {
+    /// Serves clients on `listener`. Must be called on a tokio runtime.
+    #[must_use]
+    pub fn start(
+        listener: TcpListener,
+        config: SignalingConfig,
+        instruments: SignalingInstruments,
+    ) -> SignalingServer {
+        let local_addr = listener.local_addr().unwrap_or(config.listen);
+        let table = ConnectionTable::new(config.max_per_address, config.max_clients);
+        let limits = Limits {
+            // The table bounds the connections; the HTTP server never gets to see one too many.
+            max_connections: config.max_clients as usize,
+            header_timeout: HEADER_TIMEOUT,
+        };
+        let shared = Shared::new(config, instruments);
+        let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+        let sessions = TaskTracker::new();
+        sessions.spawn(Arc::clone(&shared).keep_time(stop.clone()));
+        let door = Door { listener, table, shared: Arc::clone(&shared) };
+        let handler = {
+            let (shared, sessions, kill) = (Arc::clone(&shared), sessions.clone(), kill.clone());
+            move |request: Request<Incoming>, _: Remote| {
+                let reply = answer(request, &shared, &sessions, &kill);
+                async move { reply }
+            }
+        };
+        let http = http::serve(door, limits, handler);
+        SignalingServer { local_addr, http, shared, sessions, stop, kill }
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Takes no more connections, tells every client that the service restarts, waits at most `grace` for them
+    /// to close, then drops those that have not.
+    pub async fn shutdown(self, grace: Duration) {
+        let until = tokio::time::Instant::now() + grace;
+        self.stop.cancel();
+        self.shared.close_all(CloseReason::Restart);
+        self.sessions.close();
+        self.http.shutdown(grace).await;
+        if tokio::time::timeout_at(until, self.sessions.wait()).await.is_err() {
+            self.kill.cancel();
+            self.sessions.wait().await;
+        }
+    }
+}
+
+/// Answers one request; a WebSocket's session is started besides.
+fn answer(
+    mut request: Request<Incoming>,
+    shared: &Arc<Shared>,
+    sessions: &TaskTracker,
+    kill: &CancellationToken,
+) -> Response<Body> {
+    if !matches!(request.uri().path(), PATH | "/healthz") {
+        let message = format!("signaling is at {PATH}");
+        return http::error(StatusCode::NOT_FOUND, "not_found", &message);
+    }
+    if request.method() != Method::GET {
+        let message = "only GET is served here";
+        return with(
+            http::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message),
+            [(ALLOW, HeaderValue::from_static("GET"))],
+        );
+    }
+    if request.uri().path() == "/healthz" {
+        return http::text(StatusCode::OK, "ok\n");
+    }
+    let Some(accept) = accept_key(request.headers()) else {
+        shared.count_refused("no_websocket");
+        let message = "connect with a WebSocket client, version 13";
+        return with(
+            http::error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message),
+            [
+                (UPGRADE, HeaderValue::from_static("websocket")),
+                (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+            ],
+        );
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (shared, kill) = (Arc::clone(shared), kill.clone());
+    sessions.spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_MESSAGE_BYTES))
+            .max_frame_size(Some(MAX_MESSAGE_BYTES))
+            // Held for the life of each connection, so a fraction of the default of 128 KiB.
+            .read_buffer_size(4 * 1024)
+            .write_buffer_size(4 * 1024);
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        tokio::select! {
+            () = session::run(socket, shared) => {}
+            () = kill.cancelled() => {}
+        }
+    });
+    let mut response = http::text(StatusCode::SWITCHING_PROTOCOLS, "");
+    response.headers_mut().clear();
+    with(
+        response,
+        [
+            (CONNECTION, HeaderValue::from_static("upgrade")),
+            (UPGRADE, HeaderValue::from_static("websocket")),
+            (SEC_WEBSOCKET_ACCEPT, accept),
+        ],
+    )
+}
+
+fn with<const N: usize>(
+    mut response: Response<Body>,
+    headers: [(HeaderName, HeaderValue); N],
+) -> Response<Body> {
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// The answer to a WebSocket handshake (RFC 6455, section 4.2); `None` if this is none.
+fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lists = |name: HeaderName, token: &str| {
+        headers.get_all(name).iter().any(|value| {
+            let text = value.to_str().unwrap_or_default();
+            text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+        })
+    };
+    let version = headers.get(SEC_WEBSOCKET_VERSION)?;
+    // 16 bytes in base64.
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24)?;
+    if version != "13" || !lists(CONNECTION, "upgrade") || !lists(UPGRADE, "websocket") {
+        return None;
+    }
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+/// The listener with the bounds per address and in all; what is over them is told so and closed.
+struct Door {
+    listener: TcpListener,
+    table: Arc<ConnectionTable>,
+    shared: Arc<Shared>,
+}
+
+impl Accept for Door {
+    type Io = Admitted;
+
+    async fn accept(&self) -> io::Result<(Admitted, Remote)> {
+        loop {
+            let (stream, remote) = Accept::accept(&self.listener).await?;
+            let Remote::Tcp(from) = remote else { continue };
+            match self.table.admit(from.ip()) {
+                Ok(permit) => return Ok((Admitted { stream, _permit: permit }, remote)),
+                Err(full) => {
+                    self.shared.count_refused(full.as_str());
+                    // As much courtesy as costs nothing: the send buffer of a new socket is empty.
+                    let _ = stream.try_write(
+                        b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A connection that is counted for as long as it lives, as HTTP and as WebSocket.
+struct Admitted {
+    stream: TcpStream,
+    _permit: ConnectionPermit,
+}
+
+impl AsyncRead for Admitted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Admitted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

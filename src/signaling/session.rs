@@ -1,0 +1,229 @@
+//! The task of one WebSocket: reads and checks what the client sends, writes what is queued for it, and sees to
+//! it that neither takes forever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+
+use super::hub::{Departure, Event};
+use super::limits::{RateLimit, Verdict};
+use super::shared::{Inbox, Outgoing, Shared};
+use super::wire::{self, CloseReason, ErrorCode, ErrorReply};
+
+/// How long a client has to answer a Close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a session ended.
+#[derive(Debug)]
+enum End {
+    /// The client closed the connection, or it broke.
+    Client(Departure),
+    /// The server closes it.
+    Server(CloseReason),
+    /// The client does not read what is sent to it.
+    SlowReader,
+}
+
+/// Serves one WebSocket until either side ends it.
+pub(super) async fn run<S>(socket: WebSocketStream<S>, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let inbox = shared.connect();
+    let client = inbox.client;
+    let now = Instant::now();
+    let limit = RateLimit::new(&shared.config, now.into_std());
+    let mut session = Session { socket, inbox, shared, limit, heard_at: now, pinged_at: now };
+    let end = session.serve().await;
+    tracing::debug!(client = client.0, ?end, "session ended");
+    let Session { mut socket, shared, .. } = session;
+    let departure = match end {
+        End::Client(departure) => departure,
+        End::Server(_) | End::SlowReader => Departure::Lost,
+    };
+    shared.disconnect(Event::Closed { client, departure }, client);
+    match end {
+        End::SlowReader => shared.count_refused("slow_reader"),
+        End::Client(_) => {}
+        End::Server(reason) => {
+            if let Some(counted) = counted_as(reason) {
+                shared.count_refused(counted);
+            }
+            let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.as_str().into() };
+            let _ = timeout(CLOSE_TIMEOUT, async {
+                socket.close(Some(frame)).await?;
+                while let Some(Ok(_)) = socket.next().await {}
+                Ok::<_, Error>(())
+            })
+            .await;
+        }
+    }
+}
+
+/// The name of a refusal that ends a connection; `None` where nothing was refused.
+fn counted_as(reason: CloseReason) -> Option<&'static str> {
+    match reason {
+        CloseReason::Restart | CloseReason::Replaced => None,
+        CloseReason::RegisterTimeout => Some("register_timeout"),
+        CloseReason::Silent => Some("silent"),
+        CloseReason::Binary => Some("binary"),
+        CloseReason::TooBig => Some("frame_too_big"),
+        CloseReason::NotUtf8 => Some("not_utf8"),
+        CloseReason::Protocol => Some("protocol"),
+        CloseReason::Flood => Some("flood"),
+    }
+}
+
+struct Session<S> {
+    socket: WebSocketStream<S>,
+    inbox: Inbox,
+    shared: Arc<Shared>,
+    limit: RateLimit,
+    heard_at: Instant,
+    pinged_at: Instant,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    async fn serve(&mut self) -> End {
+        let timer = tokio::time::sleep_until(self.next_deadline());
+        tokio::pin!(timer);
+        loop {
+            let ended = tokio::select! {
+                () = self.inbox.cut.cancelled() => Some(End::SlowReader),
+                outgoing = self.inbox.queue.recv() => match outgoing {
+                    Some(Outgoing::Text(text)) => self.write(text).await.err(),
+                    Some(Outgoing::Close(reason)) => Some(End::Server(reason)),
+                    // The hub has let go of this client and everything for it is written.
+                    None => Some(End::SlowReader),
+                },
+                incoming = self.socket.next() => self.read(incoming).err(),
+                () = timer.as_mut() => {
+                    let ended = self.on_time().await.err();
+                    timer.as_mut().reset(self.next_deadline());
+                    ended
+                }
+            };
+            if let Some(end) = ended {
+                return end;
+            }
+        }
+    }
+
+    /// The earlier of the next ping and the end of patience. Hearing from the client only moves the latter on,
+    /// so the timer may fire early and is then set again.
+    fn next_deadline(&self) -> Instant {
+        let config = &self.shared.config;
+        (self.pinged_at + config.ping_interval).min(self.heard_at + config.silence_timeout)
+    }
+
+    async fn on_time(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if now.duration_since(self.heard_at) >= self.shared.config.silence_timeout {
+            return Err(End::Server(CloseReason::Silent));
+        }
+        if now.duration_since(self.pinged_at) >= self.shared.config.ping_interval {
+            self.pinged_at = now;
+            let ping = self.socket.send(Message::Ping(Bytes::new()));
+            return sent(timeout(self.shared.config.write_timeout, ping).await);
+        }
+        Ok(())
+    }
+
+    /// Writes `first` and what else is queued by now, then flushes once.
+    async fn write(&mut self, first: Utf8Bytes) -> Result<(), End> {
+        let (socket, inbox, shared) = (&mut self.socket, &mut self.inbox, &self.shared);
+        let cut = inbox.cut.clone();
+        let mut closing = None;
+        let batch = async {
+            let mut next = Some(first);
+            let mut count = 0;
+            while let Some(text) = next.take() {
+                inbox.taken(&text);
+                socket.feed(Message::Text(text)).await?;
+                count += 1;
+                match inbox.queue.try_recv() {
+                    Ok(Outgoing::Text(text)) => next = Some(text),
+                    Ok(Outgoing::Close(reason)) => closing = Some(reason),
+                    Err(_) => {}
+                }
+            }
+            shared.instruments.messages_sent.add(count, &[]);
+            socket.flush().await
+        };
+        tokio::select! {
+            result = timeout(shared.config.write_timeout, batch) => sent(result)?,
+            () = cut.cancelled() => return Err(End::SlowReader),
+        }
+        closing.map_or(Ok(()), |reason| Err(End::Server(reason)))
+    }
+
+    fn read(&mut self, incoming: Option<Result<Message, Error>>) -> Result<(), End> {
+        let message = match incoming {
+            None => return Err(End::Client(Departure::Lost)),
+            Some(Err(error)) => return Err(broken(&error)),
+            Some(Ok(message)) => message,
+        };
+        let now = Instant::now();
+        self.heard_at = now;
+        let client = self.inbox.client;
+        match self.limit.check(message.len(), now.into_std()) {
+            Verdict::Pass => {}
+            Verdict::Cut => return Err(End::Server(CloseReason::Flood)),
+            Verdict::Refuse => {
+                if message.is_text() {
+                    self.shared.instruments.messages_received.add(1, &[]);
+                    let message = "too many messages; this one was dropped".to_owned();
+                    let error = ErrorReply { code: ErrorCode::RateLimited, message, to: None };
+                    self.shared.refuse(client, error);
+                    return Ok(());
+                }
+            }
+        }
+        match message {
+            Message::Text(text) => {
+                self.shared.instruments.messages_received.add(1, &[]);
+                match wire::parse(&text) {
+                    Ok(message) => self.shared.apply(Event::Message { client, message }),
+                    Err(error) => self.shared.refuse(client, error),
+                }
+                Ok(())
+            }
+            Message::Binary(_) => Err(End::Server(CloseReason::Binary)),
+            Message::Close(frame) => {
+                let meant = frame.is_none_or(|frame| frame.code == CloseCode::Normal);
+                Err(End::Client(if meant { Departure::Clean } else { Departure::Lost }))
+            }
+            // A ping's answer goes out with the next write or, at the latest, the next read.
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
+        }
+    }
+}
+
+/// What a failed read means.
+fn broken(error: &Error) -> End {
+    match error {
+        Error::Capacity(_) => End::Server(CloseReason::TooBig),
+        Error::Utf8(_) => End::Server(CloseReason::NotUtf8),
+        Error::Protocol(
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ) => End::Client(Departure::Lost),
+        Error::Protocol(_) => End::Server(CloseReason::Protocol),
+        _ => End::Client(Departure::Lost),
+    }
+}
+
+/// What the result of a write means.
+fn sent(result: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), End> {
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(End::Client(Departure::Lost)),
+        Err(_) => Err(End::SlowReader),
+    }
+}

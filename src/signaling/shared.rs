@@ -1,0 +1,274 @@
+//! What all sessions of a server share: the hub behind a lock, and the queue of each client.
+//!
+//! A decision takes microseconds and waits for nothing, so a lock serves it with less delay than a task of its own
+//! would. What it decides is put into the queues before the lock is given back: every client hears of events in
+//! the order in which they happened.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use opentelemetry::KeyValue;
+use tokio::sync::{Notify, mpsc};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::config::SignalingConfig;
+use super::hub::{Action, ClientId, Counts, Event, Hub, HubLimits};
+use super::wire::{CloseReason, ErrorCode, ErrorReply, ServerMessage};
+use crate::telemetry::instruments::SignalingInstruments;
+
+/// What waits to be written to one client.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Text(Utf8Bytes),
+    Close(CloseReason),
+}
+
+/// The sessions' end of a client's queue.
+#[derive(Debug)]
+struct Outbox {
+    queue: mpsc::Sender<Outgoing>,
+    bytes: Arc<AtomicUsize>,
+    cut: CancellationToken,
+}
+
+/// The writer's end of a client's queue.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub(super) client: ClientId,
+    pub(super) queue: mpsc::Receiver<Outgoing>,
+    /// Cancelled once the queue has overflowed.
+    pub(super) cut: CancellationToken,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Inbox {
+    /// Says that a text taken from the queue needs no more room.
+    pub(super) fn taken(&self, text: &Utf8Bytes) {
+        self.bytes.fetch_sub(text.len(), Ordering::Relaxed);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: SignalingConfig,
+    pub(super) instruments: SignalingInstruments,
+    state: Mutex<State>,
+    /// Told when the hub's next deadline has moved forward.
+    sooner: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    hub: Hub,
+    outboxes: HashMap<ClientId, Outbox>,
+    active: u64,
+    next_client: u64,
+    draining: Option<CloseReason>,
+    counted: Counts,
+}
+
+/// How full a queue may be for one more.
+#[derive(Debug, Clone, Copy)]
+enum Share {
+    /// Half: what other clients send must not crowd out what the server has to say.
+    Half,
+    Whole,
+}
+
+impl Shared {
+    pub(super) fn new(config: SignalingConfig, instruments: SignalingInstruments) -> Arc<Self> {
+        let max_clients = config.max_clients as usize;
+        let limits = HubLimits {
+            room_peers: config.max_room_peers as usize,
+            members: max_clients.saturating_mul(2),
+            register_timeout: config.register_timeout,
+            resume_grace: config.resume_grace,
+        };
+        let state = State {
+            hub: Hub::new(limits, rand::make_rng()),
+            outboxes: HashMap::new(),
+            active: 0,
+            next_client: 0,
+            draining: None,
+            counted: Counts::default(),
+        };
+        record_webrtc(&instruments, Counts::default());
+        instruments.active_connections.record(0, &[]);
+        Arc::new(Self { config, instruments, state: Mutex::new(state), sooner: Notify::new() })
+    }
+
+    /// Takes in a new connection.
+    pub(super) fn connect(&self) -> Inbox {
+        let (sender, queue) = mpsc::channel(self.config.queue_messages.max(2) as usize);
+        let (bytes, cut) = (Arc::default(), CancellationToken::new());
+        let outbox = Outbox { queue: sender, bytes: Arc::clone(&bytes), cut: cut.clone() };
+        let mut state = self.lock();
+        let client = ClientId(state.next_client);
+        state.next_client += 1;
+        state.active += 1;
+        self.instruments.active_connections.record(state.active, &[]);
+        self.instruments.total_connections.add(1, &[]);
+        if let Some(reason) = state.draining {
+            // The queue is new and has room.
+            let _ = outbox.queue.try_send(Outgoing::Close(reason));
+        }
+        state.outboxes.insert(client, outbox);
+        self.decide(&mut state, Event::Connected { client });
+        Inbox { client, queue, cut, bytes }
+    }
+
+    /// The other end of [`Shared::connect`]: the connection's task is about to end.
+    pub(super) fn disconnect(&self, event: Event, client: ClientId) {
+        let mut state = self.lock();
+        state.outboxes.remove(&client);
+        state.active -= 1;
+        self.instruments.active_connections.record(state.active, &[]);
+        self.decide(&mut state, event);
+    }
+
+    /// Lets the hub decide and carries out what it says.
+    pub(super) fn apply(&self, event: Event) {
+        self.decide(&mut self.lock(), event);
+    }
+
+    /// Tells a client that what it sent was refused.
+    pub(super) fn refuse(&self, client: ClientId, error: ErrorReply) {
+        self.send(&mut self.lock(), client, &ServerMessage::Error(error));
+    }
+
+    /// Counts something refused that has no [`ErrorCode`].
+    pub(super) fn count_refused(&self, reason: &'static str) {
+        self.instruments.refused.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// Closes every connection, and from now on every new one, with `reason`.
+    pub(super) fn close_all(&self, reason: CloseReason) {
+        let mut state = self.lock();
+        state.draining = Some(reason);
+        for outbox in state.outboxes.values() {
+            if outbox.queue.try_send(Outgoing::Close(reason)).is_err() {
+                outbox.cut.cancel();
+            }
+        }
+    }
+
+    /// Wakes the hub whenever it asks to be, until `stop`.
+    pub(super) async fn keep_time(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let wake = self.lock().hub.next_wake();
+            let due = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.sooner.notified() => {}
+                () = due => self.apply(Event::Tick),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn decide(&self, state: &mut State, event: Event) {
+        let before = state.hub.next_wake();
+        let actions = state.hub.on_event(event, Instant::now());
+        for action in actions {
+            self.perform(state, action);
+        }
+        let after = state.hub.next_wake();
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
+            self.sooner.notify_one();
+        }
+        let counts = state.hub.webrtc();
+        if counts != state.counted {
+            state.counted = counts;
+            record_webrtc(&self.instruments, counts);
+        }
+    }
+
+    fn perform(&self, state: &mut State, action: Action) {
+        match action {
+            Action::Send { client, message } => self.send(state, client, &message),
+            Action::Announce { to, message } => {
+                let Some(text) = encode(&message) else { return };
+                for client in to {
+                    self.push(state, client, text.clone());
+                }
+            }
+            Action::Relay { from, to, peer, message } => {
+                let Some(text) = encode(&message) else { return };
+                let taken = state.outboxes.get(&to).is_some_and(|outbox| self.fits(outbox, &text, Share::Half));
+                if taken {
+                    self.push(state, to, text);
+                } else {
+                    let message = format!("{peer} does not read fast enough; try again later");
+                    let error = ErrorReply { code: ErrorCode::PeerBusy, message, to: Some(peer) };
+                    self.send(state, from, &ServerMessage::Error(error));
+                }
+            }
+            Action::Close { client, reason } => {
+                if let Some(outbox) = state.outboxes.remove(&client)
+                    && outbox.queue.try_send(Outgoing::Close(reason)).is_err()
+                {
+                    outbox.cut.cancel();
+                }
+            }
+        }
+    }
+
+    fn send(&self, state: &mut State, client: ClientId, message: &ServerMessage) {
+        if let ServerMessage::Error(error) = message {
+            self.count_refused(error.code.as_str());
+        }
+        if let Some(text) = encode(message) {
+            self.push(state, client, text);
+        }
+    }
+
+    /// Puts `text` into a client's queue; a client whose queue is full is cut off.
+    fn push(&self, state: &mut State, client: ClientId, text: Utf8Bytes) {
+        let Some(outbox) = state.outboxes.get(&client) else { return };
+        let length = text.len();
+        let fits = self.fits(outbox, &text, Share::Whole);
+        outbox.bytes.fetch_add(length, Ordering::Relaxed);
+        if !fits || outbox.queue.try_send(Outgoing::Text(text)).is_err() {
+            outbox.cut.cancel();
+            state.outboxes.remove(&client);
+        }
+    }
+
+    fn fits(&self, outbox: &Outbox, text: &Utf8Bytes, share: Share) -> bool {
+        let (bytes, slots) = match share {
+            Share::Half => (self.config.queue_bytes / 2, outbox.queue.max_capacity() / 2),
+            Share::Whole => (self.config.queue_bytes, 0),
+        };
+        let waiting = outbox.bytes.load(Ordering::Relaxed);
+        // One message into an empty queue always fits, or a limit below its size would cut everyone off.
+        (waiting == 0 || waiting + text.len() <= bytes as usize) && outbox.queue.capacity() > slots
+    }
+}
+
+fn encode(message: &ServerMessage) -> Option<Utf8Bytes> {
+    match serde_json::to_string(message) {
+        Ok(text) => Some(text.into()),
+        Err(error) => {
+            tracing::error!(%error, "a message could not be encoded");
+            None
+        }
+    }
+}
+
+fn record_webrtc(instruments: &SignalingInstruments, counts: Counts) {
+    for (kind, count) in [("direct", counts.direct), ("stun", counts.stun), ("turn", counts.turn)] {
+        instruments.webrtc_connections.record(count, &[KeyValue::new("type", kind)]);
+    }
+}

@@ -1,0 +1,88 @@
+//! The pages under `web/`, embedded in the binary. What is not in the table cannot be fetched.
+
+use std::collections::HashMap;
+use std::hash::Hasher;
+use std::sync::LazyLock;
+
+/// One embedded file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Path in the URL.
+    pub path: &'static str,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its content.
+    pub bytes: &'static [u8],
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+macro_rules! page {
+    ($path:literal, $content_type:expr) => {
+        page!($path, $content_type, $path)
+    };
+    ($path:literal, $content_type:expr, $file:literal) => {
+        Page {
+            path: $path,
+            content_type: $content_type,
+            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/web", $file)),
+        }
+    };
+}
+
+/// Everything that is served.
+pub const PAGES: &[Page] = &[
+    page!("/", HTML, "/index.html"),
+    page!("/index.html", HTML),
+    page!("/style.css", CSS),
+    page!("/icon.svg", SVG),
+    page!("/app.js", SCRIPT),
+    page!("/dom.js", SCRIPT),
+    page!("/identity.js", SCRIPT),
+    page!("/link.js", SCRIPT),
+    page!("/signaling.js", SCRIPT),
+    page!("/view.js", SCRIPT),
+    page!("/words.js", SCRIPT),
+];
+
+static BY_PATH: LazyLock<HashMap<&'static str, (Page, String)>> =
+    LazyLock::new(|| PAGES.iter().map(|page| (page.path, (*page, etag(page.bytes)))).collect());
+
+/// The page at exactly `path`, with its entity tag.
+#[must_use]
+pub fn find(path: &str) -> Option<(Page, &'static str)> {
+    BY_PATH.get(path).map(|(page, etag)| (*page, etag.as_str()))
+}
+
+/// A strong entity tag (RFC 9110, section 8.8.3) of the content. The hash need not resist forgery: nobody but
+/// the build chooses what is hashed.
+fn etag(bytes: &[u8]) -> String {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(bytes);
+    format!("\"{:016x}\"", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that was written but not entered in the table would be missing in the binary only.
+    #[test]
+    fn every_file_under_web_is_served() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(find(&format!("/{name}")).is_some(), "web/{name} is not in the table");
+        }
+    }
+
+    #[test]
+    fn paths_are_unique_and_tags_tell_contents_apart() {
+        assert_eq!(BY_PATH.len(), PAGES.len());
+        assert_eq!(find("/").unwrap().1, find("/index.html").unwrap().1);
+        assert_ne!(find("/").unwrap().1, find("/style.css").unwrap().1);
+    }
+}

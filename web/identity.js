@@ -1,0 +1,86 @@
+// Who this window is: an id, a name, and the token that proves both to the signaling server after a reload.
+//
+// It is kept in sessionStorage, which outlives a reload but is also copied when a tab is duplicated. A window
+// therefore leaves a mark when it goes; one that finds an identity without the mark is a copy and takes a new one.
+
+const KEY = "hippius.identity";
+const ADJECTIVES = ["amber", "bold", "brave", "bright", "calm", "clever", "coral", "eager", "early", "fancy", "gentle",
+  "golden", "happy", "jolly", "keen", "kind", "lively", "lucky", "merry", "mellow", "noble", "polite", "proud", "quick",
+  "quiet", "rapid", "royal", "silver", "sunny", "swift", "tidy", "witty"];
+const ANIMALS = ["badger", "beaver", "bison", "crane", "dingo", "eagle", "falcon", "ferret", "finch", "fox", "gecko",
+  "heron", "hippo", "ibis", "jackal", "koala", "lemur", "lynx", "marten", "mole", "newt", "otter", "owl", "panda", "puffin",
+  "raven", "robin", "seal", "stork", "tapir", "toad", "wombat"];
+
+/** What the server takes as an id. */
+export const isId = (text) => /^[A-Za-z0-9._-]{1,64}$/.test(text);
+
+/** A name as the server takes it: no control, direction or invisible characters, at most 64. */
+export function cleanName(text) {
+  const plain = text.replace(/[\p{Cc}\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB\u{E0000}-\u{E007F}]/gu, "");
+  return [...plain.trim()].slice(0, 64).join("");
+}
+
+function invent() {
+  const [a, b, c] = crypto.getRandomValues(new Uint16Array(3));
+  const adjective = ADJECTIVES[a % ADJECTIVES.length];
+  const animal = ANIMALS[b % ANIMALS.length];
+  const title = (word) => word[0].toUpperCase() + word.slice(1);
+  return {
+    id: `${adjective}-${animal}-${c.toString(16).padStart(4, "0")}`,
+    name: `${title(adjective)} ${title(animal)}`,
+    resume: null,
+    talks: [],
+  };
+}
+
+function read() {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(KEY));
+    if (kept?.left && isId(kept.id)) {
+      return {
+        id: kept.id,
+        name: cleanName(String(kept.name ?? "")),
+        resume: typeof kept.resume === "string" ? kept.resume : null,
+        talks: Array.isArray(kept.talks) ? kept.talks.filter((id) => typeof id === "string" && isId(id)) : [],
+      };
+    }
+  } catch {
+    // Storage is switched off or holds something else: a new identity will do.
+  }
+  return null;
+}
+
+function write(value) {
+  try {
+    sessionStorage.setItem(KEY, JSON.stringify(value));
+  } catch {
+    // Without storage a reload is a new visit.
+  }
+}
+
+/** The identity of this window; change its fields through `update`. */
+export class Identity {
+  constructor() {
+    Object.assign(this, read() ?? invent());
+    this.update({});
+  }
+
+  update(fields) {
+    Object.assign(this, fields);
+    const { id, name, resume, talks } = this;
+    write({ id, name, resume, talks, left: false });
+  }
+
+  /** Another id, because somebody else holds this one. A name the user chose stays. */
+  renew() {
+    const { id, name } = invent();
+    const invented = /^[A-Z][a-z]+ [A-Z][a-z]+$/.test(this.name);
+    this.update({ id, name: invented ? name : this.name, resume: null, talks: [] });
+  }
+
+  /** To be called when the window goes. `talks` are the peers to connect to again after a reload. */
+  leave(talks) {
+    const { id, name, resume } = this;
+    write({ id, name, resume, talks, left: true });
+  }
+}

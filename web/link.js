@@ -1,0 +1,289 @@
+// One WebRTC connection to one peer, with a chat on it.
+//
+// Perfect negotiation (W3C WebRTC, section 10.7): either side may offer at any time; if both do at once, the
+// polite one, whose id sorts first, takes its own offer back. The data channel is negotiated in advance, so
+// both sides have it from the start and nobody has to announce it.
+
+const CONNECT_TIMEOUT_MS = 20_000;
+/** A pause in the network mends itself within seconds, or needs a new path. */
+const RESTART_AFTER_MS = 3_000;
+const RECOVER_TIMEOUT_MS = 15_000;
+const STATS_INTERVAL_MS = 2_000;
+const MAX_RETRIES = 3;
+const MAX_TEXT = 4_000;
+/** Candidates that arrive before the description they belong to. */
+const MAX_EARLY_CANDIDATES = 64;
+const MAX_BUFFERED_BYTES = 1024 * 1024;
+
+/**
+ * Events: `state` (state, reason, path and rtt have changed), `text` ({id, text}), `delivered` ({id}), `stats`.
+ * States: `connecting`, `open`, `interrupted`, `failed` (with a reason), `closed`.
+ */
+export class Link extends EventTarget {
+  #polite;
+  #iceServers;
+  #signal;
+  #pc = null;
+  #channel = null;
+  #makingOffer = false;
+  #answerPending = false;
+  #ignoreOffer = false;
+  #early = [];
+  #work = Promise.resolve();
+  #deadline = 0;
+  #restart = 0;
+  #retry = 0;
+  #retries = 0;
+  #statsTimer = 0;
+  #nextId = 1;
+
+  /** `signal(type, fields)` sends to the peer by way of the server; false if that is not possible. */
+  constructor({ selfId, peerId, iceServers, signal }) {
+    super();
+    this.#polite = selfId < peerId;
+    this.#iceServers = iceServers;
+    this.#signal = signal;
+    this.state = "connecting";
+    this.reason = "";
+    this.path = "";
+    this.rtt = undefined;
+    this.bytesSent = 0;
+    this.bytesReceived = 0;
+  }
+
+  /** Makes the connection from this side. */
+  start() {
+    this.#fresh();
+  }
+
+  /** An offer or answer of the peer. */
+  onDescription(type, sdp) {
+    this.#queue(() => this.#describe({ type, sdp }));
+  }
+
+  /** A candidate of the peer. */
+  onCandidate(text) {
+    this.#queue(() => this.#candidate(JSON.parse(text)));
+  }
+
+  /** The server could not hand over what was sent. */
+  onUndelivered(reason) {
+    if (this.state !== "connecting" || this.#retry) return;
+    if (this.#retries >= MAX_RETRIES || reason === "gone") return this.#end("failed", reason);
+    this.#retries += 1;
+    this.#retry = setTimeout(() => this.#fresh(), 700 * this.#retries);
+  }
+
+  /** Sends a text; its number, or 0 if the channel does not take it. */
+  send(text) {
+    if (this.#channel?.readyState !== "open" || this.#channel.bufferedAmount > MAX_BUFFERED_BYTES) return 0;
+    const id = this.#nextId++;
+    this.#channel.send(JSON.stringify({ kind: "text", id, text: text.slice(0, MAX_TEXT) }));
+    return id;
+  }
+
+  close() {
+    this.#end("closed", "here");
+  }
+
+  // --- the connection ------------------------------------------------------------------------------------
+
+  /** Begins anew, with nothing of what was before. */
+  #fresh() {
+    this.#drop();
+    const pc = new RTCPeerConnection({ iceServers: this.#iceServers });
+    this.#pc = pc;
+    const channel = pc.createDataChannel("chat", { negotiated: true, id: 0 });
+    this.#channel = channel;
+    const current = (handler) => (event) => pc === this.#pc && handler(event);
+    pc.addEventListener("negotiationneeded", current(() => this.#offer(pc)));
+    pc.addEventListener("icecandidate", current(({ candidate }) => {
+      if (candidate) this.#signal("IceCandidate", { candidate: JSON.stringify(candidate) });
+    }));
+    pc.addEventListener("connectionstatechange", current(() => this.#connectionChanged(pc)));
+    channel.addEventListener("open", current(() => this.#opened()));
+    channel.addEventListener("message", current(({ data }) => this.#message(data)));
+    channel.addEventListener("close", current(() => this.#end("closed", "there")));
+    this.#set("connecting");
+    this.#expect(CONNECT_TIMEOUT_MS);
+  }
+
+  async #offer(pc) {
+    try {
+      this.#makingOffer = true;
+      await pc.setLocalDescription();
+      if (pc !== this.#pc || pc.localDescription?.type !== "offer") return;
+      const sent = this.#signal("Offer", { sdp: pc.localDescription.sdp });
+      if (!sent && this.state === "connecting") this.#end("failed", "signaling");
+    } catch (error) {
+      console.warn("offer", error);
+    } finally {
+      this.#makingOffer = false;
+    }
+  }
+
+  async #describe(description) {
+    const before = this.#pc?.remoteDescription?.sdp;
+    const reborn = description.type === "offer" && before && fingerprint(before) !== fingerprint(description.sdp);
+    // A peer that reloaded has another certificate: what we had with it is over, whatever its state says.
+    if (!this.#pc || reborn) {
+      if (description.type !== "offer") return;
+      this.#fresh();
+    }
+    const pc = this.#pc;
+    const ready = !this.#makingOffer && (pc.signalingState === "stable" || this.#answerPending);
+    this.#ignoreOffer = description.type === "offer" && !ready && !this.#polite;
+    if (this.#ignoreOffer) return;
+    if (description.type === "answer" && pc.signalingState !== "have-local-offer") return;
+    this.#answerPending = description.type === "answer";
+    try {
+      await pc.setRemoteDescription(description);
+    } finally {
+      this.#answerPending = false;
+    }
+    for (const candidate of this.#early.splice(0)) await this.#add(pc, candidate);
+    if (description.type === "offer") {
+      await pc.setLocalDescription();
+      if (pc === this.#pc) this.#signal("Answer", { sdp: pc.localDescription.sdp });
+    }
+  }
+
+  async #candidate(candidate) {
+    if (!this.#pc?.remoteDescription) {
+      if (!this.#ignoreOffer && this.#early.length < MAX_EARLY_CANDIDATES) this.#early.push(candidate);
+      return;
+    }
+    await this.#add(this.#pc, candidate);
+  }
+
+  async #add(pc, candidate) {
+    try {
+      await pc.addIceCandidate(candidate);
+    } catch (error) {
+      // Candidates of an offer that was not taken find no place, and need none.
+      if (!this.#ignoreOffer) console.debug("candidate", error.message);
+    }
+  }
+
+  #connectionChanged(pc) {
+    clearTimeout(this.#restart);
+    switch (pc.connectionState) {
+      case "connected":
+        if (this.state === "interrupted") this.#opened();
+        break;
+      case "disconnected":
+        this.#interrupted(RESTART_AFTER_MS);
+        break;
+      case "failed":
+        this.#interrupted(0);
+        break;
+    }
+  }
+
+  #interrupted(restartAfter) {
+    if (this.state === "open") {
+      this.#set("interrupted");
+      this.#expect(RECOVER_TIMEOUT_MS);
+    }
+    const pc = this.#pc;
+    this.#restart = setTimeout(() => pc === this.#pc && pc.restartIce(), restartAfter);
+  }
+
+  #opened() {
+    if (this.#channel?.readyState !== "open") return;
+    clearTimeout(this.#deadline);
+    this.#retries = 0;
+    this.#set("open");
+    this.#measure(this.#pc);
+  }
+
+  #expect(ms) {
+    clearTimeout(this.#deadline);
+    this.#deadline = setTimeout(() => this.#end("failed", "no-route"), ms);
+  }
+
+  #end(state, reason) {
+    if (this.state === "failed" || this.state === "closed") return;
+    this.#drop();
+    this.#set(state, reason);
+  }
+
+  #drop() {
+    for (const timer of [this.#deadline, this.#restart, this.#retry, this.#statsTimer]) clearTimeout(timer);
+    this.#retry = 0;
+    this.#early = [];
+    this.#makingOffer = this.#answerPending = this.#ignoreOffer = false;
+    const pc = this.#pc;
+    this.#pc = this.#channel = null;
+    pc?.close();
+  }
+
+  #set(state, reason = "") {
+    const changed = state !== this.state || reason !== this.reason;
+    this.state = state;
+    this.reason = reason;
+    if (changed) this.dispatchEvent(new CustomEvent("state"));
+  }
+
+  /** One thing after the other, in the order of arrival. What fails is said and the next one gets its turn. */
+  #queue(step) {
+    this.#work = this.#work.then(step).catch((error) => console.warn("signal", error));
+  }
+
+  // --- the chat ------------------------------------------------------------------------------------------
+
+  #message(data) {
+    if (typeof data !== "string" || data.length > 8 * MAX_TEXT) return;
+    let message;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      return;
+    }
+    const { kind, id, text } = message ?? {};
+    if (!Number.isSafeInteger(id)) return;
+    if (kind === "text" && typeof text === "string") {
+      this.dispatchEvent(new CustomEvent("text", { detail: { id, text: text.slice(0, MAX_TEXT) } }));
+      if (this.#channel?.readyState === "open" && this.#channel.bufferedAmount < MAX_BUFFERED_BYTES) {
+        this.#channel.send(JSON.stringify({ kind: "ack", id }));
+      }
+    } else if (kind === "ack") {
+      this.dispatchEvent(new CustomEvent("delivered", { detail: { id } }));
+    }
+  }
+
+  // --- how it is connected -------------------------------------------------------------------------------
+
+  async #measure(pc) {
+    clearTimeout(this.#statsTimer);
+    let stats;
+    try {
+      stats = await pc.getStats();
+    } catch {
+      return;
+    }
+    if (pc !== this.#pc) return;
+    const all = [...stats.values()];
+    const transport = all.find((entry) => entry.type === "transport");
+    const pair = stats.get(transport?.selectedCandidatePairId) ?? all.find((entry) => entry.type === "candidate-pair" && entry.nominated);
+    if (pair) {
+      const kinds = [pair.localCandidateId, pair.remoteCandidateId].map((id) => stats.get(id)?.candidateType);
+      this.path = this.#pathOf(kinds);
+      this.rtt = pair.currentRoundTripTime;
+      this.bytesSent = pair.bytesSent ?? 0;
+      this.bytesReceived = pair.bytesReceived ?? 0;
+      this.dispatchEvent(new CustomEvent("stats"));
+    }
+    this.#statsTimer = setTimeout(() => this.#measure(pc), STATS_INTERVAL_MS);
+  }
+
+  #pathOf(kinds) {
+    if (kinds.includes("relay")) return "turn";
+    // A peer-reflexive address is one seen on arrival: behind a NAT with STUN, or a host that hid its address.
+    const translated = kinds.includes("srflx") || (kinds.includes("prflx") && this.#iceServers.length > 0);
+    return translated ? "stun" : "direct";
+  }
+}
+
+/** The certificate in a session description, which is another after a reload. */
+const fingerprint = (sdp) => /^a=fingerprint:(.*)$/m.exec(sdp)?.[1].trim() ?? "";

@@ -1,0 +1,88 @@
+// Every state and failure in words.
+
+/** What the people list and the conversation's head say of a link. */
+export function linkWords(peer) {
+  switch (peer.state) {
+    case "connecting":
+      return { tone: "wait", short: "Connecting…", long: "Connecting…" };
+    case "open":
+      return { tone: "good", short: "Connected", long: ["Connected", pathWords(peer.path), rttWords(peer.rtt)].filter(Boolean).join(" · ") };
+    case "interrupted":
+      return { tone: "wait", short: "Interrupted, reconnecting…", long: "Interrupted, reconnecting…" };
+    case "waiting":
+      return { tone: "wait", short: "Waiting for them", long: "Waiting for them" };
+    case "failed":
+      return { tone: "bad", short: "Could not connect", long: "Could not connect" };
+    default:
+      return peer.present
+        ? { tone: "idle", short: "Here now", long: "Not connected" }
+        : { tone: "idle", short: "Left", long: "Left" };
+  }
+}
+
+function pathWords(path) {
+  return { direct: "direct", stun: "direct, through STUN", turn: "relayed by TURN" }[path] ?? "";
+}
+
+function rttWords(rtt) {
+  if (rtt === undefined) return "";
+  const ms = rtt * 1000;
+  return ms < 1 ? "< 1 ms" : `${Math.round(ms)} ms`;
+}
+
+/** Why there is no connection and what to try. */
+export function failureWords(reason, name) {
+  switch (reason) {
+    case "gone":
+      return {
+        title: `${name} is not here`,
+        text: "Nobody with this id is connected right now. Check the id, and that they have this page open. As soon as they appear, the connection is made.",
+      };
+    case "signaling":
+      return {
+        title: "The signaling server is out of reach",
+        text: "It introduces two browsers to each other, so a new connection has to wait for it. Open chats go on without it.",
+      };
+    case "busy":
+      return { title: `${name} is not answering`, text: "Their window takes no more messages from the server. Ask them to reload the page, then try again." };
+    default:
+      return {
+        title: `No way through to ${name}`,
+        text: "Both browsers are here but found no path between them: usually a firewall or VPN that blocks UDP. Try another network, or switch the VPN off on one side. This server offers no relay.",
+      };
+  }
+}
+
+/** What the pill beside the name of the page says, and the help below it when something is wrong. */
+export function signalingWords({ state, retryAt }, url, failures) {
+  const pill = {
+    connecting: { tone: "wait", text: "Connecting" },
+    online: { tone: "good", text: "Online" },
+    waiting: { tone: "bad", text: "Offline" },
+    replaced: { tone: "bad", text: "Moved" },
+    off: { tone: "bad", text: "No signaling" },
+  }[state];
+  if (state === "replaced") {
+    return { pill, help: { title: "You are in another window", text: "The same id was opened elsewhere, and this window let go of it.", action: "Join with a new id" } };
+  }
+  if (state === "off") {
+    return { pill, help: { title: "No signaling server", text: "This network runs without one, so browsers cannot find each other. Add [signaling] to its topology file." } };
+  }
+  // One broken connection mends itself before anybody could read about it.
+  if (state !== "online" && failures > 1) {
+    const wait = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
+    const next = state === "waiting" ? `Next try in ${wait} s.` : "Trying now.";
+    return {
+      pill,
+      help: {
+        title: "The signaling server does not answer",
+        text: `Is it running, and is ${url} reachable from here? Open chats go on. ${next}`,
+        action: "Try now",
+      },
+    };
+  }
+  return { pill, help: null };
+}
+
+/** What stands under a message of one's own. */
+export const deliveryWords = { sent: "Sent", delivered: "Delivered", lost: "Not delivered" };
