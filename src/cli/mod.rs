@@ -1,13 +1,111 @@
-//! The command line.
+//! The command line: one file per command. Each reads arguments, calls the library and prints.
 
 pub mod check;
-pub mod console;
+pub mod client;
+pub mod detach;
+pub mod foreground;
 pub mod init;
+pub mod logs;
+pub mod mode;
 pub mod plan;
+pub mod progress;
+pub mod role;
 pub mod schema;
+pub mod status;
+pub mod table;
+pub mod up;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::supervisor::state_dir::DEFAULT_DATA_DIR;
+use crate::supervisor::wire::Verb;
+use crate::topology::plan::Role;
+
+/// Runs a whole peer-to-peer network from one TOML file.
+#[derive(Debug, Parser)]
+#[command(name = "hippius", version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    short: mode::ModeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a network and stay in the foreground; Ctrl-C stops it.
+    Up(up::UpArgs),
+    /// Stop a running network and wait until it is down.
+    Down(client::DownArgs),
+    /// Show what runs.
+    Status(status::StatusArgs),
+    /// Print the logs of processes, merged by time.
+    Logs(logs::LogsArgs),
+    /// Start processes or groups that do not run.
+    Start(client::ActArgs),
+    /// Stop processes or groups.
+    Stop(client::ActArgs),
+    /// Restart processes or groups.
+    Restart(client::ActArgs),
+    Check(check::CheckArgs),
+    Plan(plan::PlanArgs),
+    Schema(schema::SchemaArgs),
+    Init(init::InitArgs),
+    /// Run a bootnode by itself.
+    Bootnode(role::NodeArgs),
+    /// Run a node by itself.
+    Node(role::NodeArgs),
+    /// Run a signaling server by itself.
+    Signaling(role::ServerArgs),
+    /// Run a web server by itself.
+    Web(role::ServerArgs),
+    /// Run a metric store by itself.
+    Collector(role::ServerArgs),
+}
+
+/// The folder that holds a network's state.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DataDir {
+    /// The folder that holds the network's state.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA_DIR)]
+    pub data_dir: PathBuf,
+}
+
+/// Reads the command line and runs what it says.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let Some(command) = cli.command else {
+        return match cli.short.mode {
+            Some(mode) => mode::run(mode, cli.short).await,
+            None => {
+                let _ = Cli::command().print_help();
+                ExitCode::from(2)
+            }
+        };
+    };
+    match command {
+        Command::Up(args) => up::run(args).await,
+        Command::Down(args) => client::down(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Logs(args) => logs::run(args).await,
+        Command::Start(args) => client::act(Verb::Start, args).await,
+        Command::Stop(args) => client::act(Verb::Stop, args).await,
+        Command::Restart(args) => client::act(Verb::Restart, args).await,
+        Command::Check(args) => check::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Bootnode(args) => role::run_node(args, Role::Bootnode).await,
+        Command::Node(args) => role::run_node(args, Role::Node).await,
+        Command::Signaling(args) => role::run_signaling(args).await,
+        Command::Web(args) => role::run_web(args).await,
+        Command::Collector(args) => role::run_collector(args).await,
+    }
+}
 
 /// Prints a result to standard output. A reader that has gone, like `head`, is no failure.
 fn print_line(text: &str) -> ExitCode {

@@ -16,10 +16,8 @@ use crate::control::http::{self, Body, Limits, Server};
 use crate::control::socket;
 use crate::topology::plan::Role;
 
-/// What a role adds to its admin API: answers a request, or gives it back.
-pub type Extra = Arc<
-    dyn Fn(Request<Incoming>) -> BoxFuture<'static, Result<Response<Body>, Request<Incoming>>> + Send + Sync,
->;
+/// What a role adds to its admin API: answers a request, or `None` for a path that is not its own.
+pub type Extra = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Option<Response<Body>>> + Send + Sync>;
 
 /// What the admin API tells, shared with the runtime that fills it in.
 pub struct AdminState {
@@ -72,36 +70,34 @@ pub async fn serve(path: &Path, state: Arc<AdminState>) -> io::Result<Server> {
 }
 
 async fn answer(request: Request<Incoming>, state: Arc<AdminState>) -> Response<Body> {
-    let request = match state.extra.get() {
-        Some(extra) => match extra(request).await {
-            Ok(response) => return response,
-            Err(request) => request,
-        },
-        None => request,
-    };
-    if request.method() != Method::GET {
-        return http::error(StatusCode::NOT_FOUND, "unknown_path", "no such path");
-    }
     let ready = state.ready.load(Ordering::Acquire);
+    let get = request.method() == Method::GET;
     match request.uri().path() {
-        "/livez" => http::text(StatusCode::OK, "ok\n"),
-        "/readyz" if ready => http::text(StatusCode::OK, "ok\n"),
-        "/readyz" => http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-        "/v1/status" => {
-            let facts = state.facts.get().cloned().unwrap_or_default();
-            http::json(
-                StatusCode::OK,
-                &json!({
-                    "name": state.name,
-                    "role": state.role,
-                    "pid": std::process::id(),
-                    "ready": ready,
-                    "uptime_seconds": state.started.elapsed().as_secs_f64(),
-                    "peer_id": facts.peer_id,
-                    "addresses": facts.addresses,
-                }),
-            )
-        }
-        _ => http::error(StatusCode::NOT_FOUND, "unknown_path", "no such path"),
+        "/livez" if get => return http::text(StatusCode::OK, "ok\n"),
+        "/readyz" if get && ready => return http::text(StatusCode::OK, "ok\n"),
+        "/readyz" if get => return http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        _ => {}
     }
+    let status = get && request.uri().path() == "/v1/status";
+    if let Some(extra) = state.extra.get()
+        && let Some(response) = extra(request).await
+    {
+        return response;
+    }
+    if !status {
+        return http::error(StatusCode::NOT_FOUND, "unknown_path", "no such path or method");
+    }
+    let facts = state.facts.get().cloned().unwrap_or_default();
+    http::json(
+        StatusCode::OK,
+        &json!({
+            "name": state.name,
+            "role": state.role,
+            "pid": std::process::id(),
+            "ready": ready,
+            "uptime_seconds": state.started.elapsed().as_secs_f64(),
+            "peer_id": facts.peer_id,
+            "addresses": facts.addresses,
+        }),
+    )
 }

@@ -3,8 +3,12 @@
 //! A role is started as `hippius <role> --config FILE`, by the supervisor, systemd, a container or a person.
 
 pub mod admin;
+pub mod collector;
 pub mod config;
 pub mod logging;
+pub mod node;
+pub mod node_admin;
 pub mod notify;
 pub mod runtime;
-pub mod node_admin;
+pub mod signaling;
+pub mod web;

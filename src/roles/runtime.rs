@@ -5,7 +5,7 @@
 //! handed down.
 
 use std::fmt;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -231,5 +231,27 @@ pub fn raise_file_limit() {
         && soft < hard
     {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// The listening socket of a server: the one that was handed down, or a new one on `address`.
+///
+/// # Errors
+/// When the address is taken or cannot be had.
+pub async fn tcp_listener(
+    handed_down: Option<TcpListener>,
+    address: SocketAddr,
+) -> Result<tokio::net::TcpListener, RoleError> {
+    match handed_down {
+        Some(listener) => {
+            let adopt = || {
+                listener.set_nonblocking(true)?;
+                tokio::net::TcpListener::from_std(listener)
+            };
+            adopt().map_err(|error| RoleError::passing(format!("cannot use the socket handed down: {error}")))
+        }
+        None => tokio::net::TcpListener::bind(address)
+            .await
+            .map_err(|error| RoleError::passing(format!("cannot listen on {address}: {error}"))),
     }
 }

@@ -1,0 +1,121 @@
+//! `hippius bootnode`, `node`, `signaling`, `web`, `collector`: one role in the foreground, by itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::p2p::{NodeConfig, NodeRole};
+use crate::roles::config::{RoleConfig, load};
+use crate::roles::{collector, node, runtime, signaling, web};
+use crate::signaling::config::SignalingConfig;
+use crate::telemetry::collector::CollectorConfig;
+use crate::topology::plan::Role;
+use crate::web::config::WebConfig;
+
+/// What every role can be told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CommonArgs {
+    /// Read the configuration from this file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The process's name in metrics and logs [default: the role's name].
+    #[arg(long)]
+    name: Option<String>,
+    /// The folder of its identity and other state [default: data/NAME].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Run one libp2p node in the foreground.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NodeArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Listen on this multiaddr, e.g. /ip4/127.0.0.1/tcp/4002; may be given several times.
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<String>,
+    /// Find the network through this bootnode, a multiaddr that ends in /p2p/PEER_ID; may be given several times.
+    #[arg(long, value_name = "MULTIADDR")]
+    bootnode: Vec<String>,
+    /// Join this topic; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    topic: Vec<String>,
+}
+
+/// Run one server in the foreground.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServerArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Listen on this address, e.g. 127.0.0.1:8001.
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+/// Runs `hippius node` or `hippius bootnode`.
+pub async fn run_node(args: NodeArgs, role: Role) -> ExitCode {
+    let mut own = Map::new();
+    for (key, values) in [("listen", args.listen), ("bootnodes", args.bootnode), ("topics", args.topic)] {
+        if !values.is_empty() {
+            own.insert(key.to_owned(), json!(values));
+        }
+    }
+    let config: RoleConfig<NodeConfig> = match configure(role, args.common, own) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let kind = if role == Role::Bootnode { NodeRole::Bootnode } else { NodeRole::Node };
+    runtime::run(role, config, async |context, settings| node::start(context, settings, kind).await).await
+}
+
+/// Runs `hippius signaling`.
+pub async fn run_signaling(args: ServerArgs) -> ExitCode {
+    match configure::<SignalingConfig>(Role::Signaling, args.common, listen(args.listen)) {
+        Ok(config) => runtime::run(Role::Signaling, config, signaling::start).await,
+        Err(code) => code,
+    }
+}
+
+/// Runs `hippius web`.
+pub async fn run_web(args: ServerArgs) -> ExitCode {
+    match configure::<WebConfig>(Role::Web, args.common, listen(args.listen)) {
+        Ok(config) => runtime::run(Role::Web, config, web::start).await,
+        Err(code) => code,
+    }
+}
+
+/// Runs `hippius collector`.
+pub async fn run_collector(args: ServerArgs) -> ExitCode {
+    match configure::<CollectorConfig>(Role::Collector, args.common, listen(args.listen)) {
+        Ok(config) => runtime::run(Role::Collector, config, collector::start).await,
+        Err(code) => code,
+    }
+}
+
+fn listen(address: Option<SocketAddr>) -> Map<String, Value> {
+    address.into_iter().map(|address| ("listen".to_owned(), json!(address))).collect()
+}
+
+/// Puts the configuration together, flags last; prints what is wrong with it.
+fn configure<S>(role: Role, common: CommonArgs, own: Map<String, Value>) -> Result<RoleConfig<S>, ExitCode>
+where
+    S: DeserializeOwned + Serialize + Default,
+{
+    let mut process = Map::new();
+    process.extend(common.name.map(|name| ("name".to_owned(), json!(name))));
+    process.extend(common.data_dir.map(|dir| ("data_dir".to_owned(), json!(dir))));
+    let mut flags = Map::new();
+    for (table, values) in [("process", process), (role.as_str(), own)] {
+        if !values.is_empty() {
+            flags.insert(table.to_owned(), Value::Object(values));
+        }
+    }
+    load(role, common.config.as_deref(), Value::Object(flags)).map_err(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
