@@ -17,10 +17,15 @@ pub async fn start(context: Context, config: NodeConfig, role: NodeRole) -> Resu
         other => RoleError::passing(other),
     })?;
     let instruments = P2pInstruments::new(&context.meter);
-    let node = p2p::start(config, identity, role, instruments, &context.meter).await.map_err(|error| match error {
-        StartError::InUse(_) | StartError::Listen { .. } | StartError::Setup(_) => RoleError::passing(error),
-        wrong => RoleError::fatal(wrong),
-    })?;
+    let node =
+        p2p::start(config, identity, role, instruments, &context.meter).await.map_err(
+            |error| match error {
+                StartError::InUse(_) | StartError::Listen { .. } | StartError::Setup(_) => {
+                    RoleError::passing(error)
+                }
+                wrong => RoleError::fatal(wrong),
+            },
+        )?;
     let gone = |error: p2p::Gone| RoleError::passing(error);
     let addresses = node.handle.listen_addrs().await.map_err(gone)?;
     let facts = Facts {

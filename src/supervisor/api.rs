@@ -138,7 +138,7 @@ async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
                 line = live.recv() => match line {
                     Ok(line) if wanted.iter().any(|name| *name == *line.process) => entry(&line),
                     Ok(_) => continue,
-                    Err(RecvError::Lagged(lost)) => entry(&lagged(lost)),
+                    Err(RecvError::Lagged(lost)) => entry(&logs::lagged(lost)),
                     Err(RecvError::Closed) => return,
                 },
                 // The reader has left.
@@ -157,16 +157,6 @@ fn entry(line: &LogLine) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(&entry).unwrap_or_default();
     bytes.push(b'\n');
     bytes
-}
-
-/// Said to a reader that was too slow, in place of the lines that it missed.
-#[must_use]
-pub fn lagged(lost: u64) -> LogLine {
-    let message = format!("{lost} lines came faster than they were read; they are in the log files");
-    LogLine {
-        process: logs::SUPERVISOR.into(),
-        json: json!({"level": "WARN", "message": message}).to_string().into(),
-    }
 }
 
 fn gone() -> Response<Body> {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -223,12 +222,4 @@ fn fleet(plan: &Plan) -> Fleet {
         })
         .collect();
     Fleet::new(members)
-}
-
-/// The program that plays the roles: this one, wherever it was started from.
-///
-/// # Errors
-/// When the system does not tell.
-pub fn own_program() -> Result<Arc<Path>, StartError> {
-    std::env::current_exe().map(Into::into).map_err(system("cannot find out this program's own path"))
 }

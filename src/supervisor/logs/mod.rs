@@ -184,3 +184,13 @@ impl io::Write for TracingWriter {
         Ok(())
     }
 }
+
+/// Said to a reader that was too slow, in place of the lines that it missed.
+#[must_use]
+pub fn lagged(lost: u64) -> LogLine {
+    let message = format!("{lost} lines came faster than they were read; they are in the log files");
+    LogLine {
+        process: SUPERVISOR.into(),
+        json: serde_json::json!({"level": "WARN", "message": message}).to_string().into(),
+    }
+}

@@ -1,0 +1,115 @@
+//! Commands to a running supervisor: `down`, `start`, `stop`, `restart`.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::DataDir;
+use crate::control::client::{Client, ClientError};
+use crate::supervisor::lifecycle::State;
+use crate::supervisor::state_dir::Paths;
+use crate::supervisor::wire::{Acted, Verb};
+
+/// How long to wait for the outcome of a command, in seconds.
+const WAIT_SECONDS: u64 = 60;
+
+/// Stop a running network and wait until it is down.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DownArgs {
+    #[command(flatten)]
+    data: DataDir,
+}
+
+/// Which processes to act on.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ActArgs {
+    /// Names of processes or groups.
+    #[arg(required = true, value_name = "PROCESS")]
+    processes: Vec<String>,
+    #[command(flatten)]
+    data: DataDir,
+}
+
+/// Runs `hippius down`.
+pub async fn down(args: DownArgs) -> ExitCode {
+    let paths = Paths::new(&args.data.data_dir);
+    match Client::new(&paths.control_socket()).post::<_, serde_json::Value>("/v1/down", &()).await {
+        Ok(_) => {}
+        Err(ClientError::NotRunning(_)) => {
+            println!("nothing runs in {}", args.data.data_dir.display());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(&error, &args.data.data_dir),
+    }
+    // The supervisor holds its lock as long as it lives.
+    let lock = paths.root().join("supervisor/lock");
+    let released = tokio::task::spawn_blocking(move || match File::open(&lock) {
+        Ok(file) => Flock::lock(file, FlockArg::LockShared).map(drop).map_err(|(_, errno)| errno.into()),
+        Err(error) => Err(error),
+    });
+    match released.await {
+        Ok(Ok(())) => {
+            println!("everything has stopped");
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => {
+            eprintln!("error: cannot wait for the supervisor's end: {error}");
+            ExitCode::FAILURE
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Runs `hippius start`, `stop` or `restart`.
+pub async fn act(verb: Verb, args: ActArgs) -> ExitCode {
+    let paths = Paths::new(&args.data.data_dir);
+    let client = Client::new(&paths.control_socket()).with_timeout(Duration::from_secs(WAIT_SECONDS + 10));
+    let requests = args.processes.iter().map(|name| {
+        let target = format!("/v1/processes/{}/{}?wait={WAIT_SECONDS}", path_segment(name), verb.as_str());
+        let client = client.clone();
+        async move { client.post::<_, Acted>(&target, &()).await }
+    });
+    let mut code = ExitCode::SUCCESS;
+    for reply in futures::future::join_all(requests).await {
+        match reply {
+            Ok(acted) => {
+                for process in &acted.processes {
+                    let reason = match (&process.reason, process.state) {
+                        (Some(reason), state) if state != State::Ready => format!(": {reason}"),
+                        _ => String::new(),
+                    };
+                    println!("{} {}{reason}", process.name, process.state.as_str());
+                }
+                if !acted.done {
+                    code = ExitCode::FAILURE;
+                }
+            }
+            Err(error) => code = fail(&error, &args.data.data_dir),
+        }
+    }
+    code
+}
+
+/// A name as part of a URL's path: everything that is not part of a process name is escaped.
+fn path_segment(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+/// Prints why a command could not be given.
+pub fn fail(error: &ClientError, data_dir: &Path) -> ExitCode {
+    match error {
+        ClientError::NotRunning(_) => {
+            eprintln!("error: no network runs in {}; start one with `hippius up`", data_dir.display());
+        }
+        other => eprintln!("error: {other}"),
+    }
+    ExitCode::FAILURE
+}

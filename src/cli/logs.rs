@@ -1,0 +1,136 @@
+//! `hippius logs`: the logs of processes, merged by time. Works on a network that has ended, too.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use super::{DataDir, client};
+use crate::control::client::{Client, ClientError};
+use crate::supervisor::logs::format::{self, Paint};
+use crate::supervisor::logs::{LogLine, SUPERVISOR, read};
+use crate::supervisor::state_dir::Paths;
+use crate::supervisor::wire::LogEntry;
+
+/// Print the logs of processes, merged by time.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LogsArgs {
+    /// Names of processes or groups; all of them by default. `supervisor` is the supervisor itself.
+    #[arg(value_name = "PROCESS")]
+    processes: Vec<String>,
+    /// Go on with what is written from now on.
+    #[arg(short, long)]
+    follow: bool,
+    /// How many lines to begin with.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 200)]
+    lines: usize,
+    /// Print the lines as they are in the files: JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataDir,
+}
+
+/// Runs the command.
+pub async fn run(args: LogsArgs) -> ExitCode {
+    let paths = Paths::new(&args.data.data_dir);
+    let client = Client::new(&paths.control_socket());
+    let mut target = format!("/v1/logs?n={}", args.lines);
+    for name in &args.processes {
+        target.push_str("&process=");
+        target.push_str(name);
+    }
+    if args.follow {
+        target.push_str("&follow=1");
+    }
+    let mut printer = Printer::new(args.json);
+    match client.lines(&target).await {
+        Ok(mut lines) => loop {
+            match lines.next().await {
+                Ok(Some(line)) => {
+                    let Ok(entry) = serde_json::from_str::<LogEntry>(&line) else { continue };
+                    let line = LogLine { process: entry.process.into(), json: entry.line.into() };
+                    if printer.print(&line).is_err() {
+                        return ExitCode::SUCCESS;
+                    }
+                }
+                // The supervisor has ended, in whatever way: there is no more to follow.
+                Ok(None) | Err(ClientError::Http(_)) => return ExitCode::SUCCESS,
+                Err(error) => return client::fail(&error, &args.data.data_dir),
+            }
+        },
+        Err(ClientError::NotRunning(_)) => from_files(&args, &paths, &mut printer),
+        Err(error) => client::fail(&error, &args.data.data_dir),
+    }
+}
+
+/// What a network that has ended left behind.
+fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode {
+    let dir = paths.logs();
+    let known = match read::processes(&dir) {
+        Ok(known) if !known.is_empty() => known,
+        _ => {
+            eprintln!(
+                "error: no network runs in {}, and there are no logs of an earlier one",
+                paths.root().display()
+            );
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut wanted = Vec::new();
+    for name in &args.processes {
+        let of_group = |process: &&String| {
+            let rest = process.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('-'));
+            **process == *name || rest.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let before = wanted.len();
+        wanted.extend(known.iter().filter(of_group).cloned());
+        if wanted.len() == before {
+            eprintln!(
+                "error: there is no log of {name} in {}; there are: {}",
+                dir.display(),
+                known.join(", ")
+            );
+            return ExitCode::FAILURE;
+        }
+    }
+    if wanted.is_empty() {
+        wanted = known;
+    }
+    match read::tail(&dir, &wanted, args.lines) {
+        Ok(lines) => {
+            for line in &lines {
+                if printer.print(line).is_err() {
+                    break;
+                }
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: cannot read the logs in {}: {error}", dir.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints lines, names aligned.
+struct Printer {
+    paint: Paint,
+    json: bool,
+    width: usize,
+}
+
+impl Printer {
+    fn new(json: bool) -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let paint = if io::stdout().is_terminal() && !no_color { Paint::Colour } else { Paint::Plain };
+        Self { paint, json, width: SUPERVISOR.len() }
+    }
+
+    fn print(&mut self, line: &LogLine) -> io::Result<()> {
+        self.width = self.width.max(line.process.len());
+        if self.json {
+            writeln!(io::stdout(), "{}", line.json)
+        } else {
+            writeln!(io::stdout(), "{}", format::line(line, self.width, self.paint))
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What is shown while a network starts: a live display on a terminal, plain lines elsewhere, status notifications in the
+//! background.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::foreground::Audience;
+use crate::roles::notify::Notifier;
+use crate::supervisor::lifecycle::State;
+use crate::supervisor::wire::{ProcessStatus, Status};
+
+/// Shows how far a start has come.
+pub struct Progress {
+    style: Style,
+    started: Instant,
+    last: HashMap<String, (State, u64)>,
+}
+
+enum Style {
+    /// One line per group, redrawn.
+    Live { lines: MultiProgress, bars: BTreeMap<usize, ProgressBar> },
+    /// One line per event.
+    Plain,
+    /// `STATUS=` to whoever waits for the background process.
+    Notify(Notifier),
+}
+
+impl Progress {
+    /// The display that suits who looks on.
+    #[must_use]
+    pub fn new(audience: Audience, notifier: &Notifier) -> Self {
+        let style = match audience {
+            Audience::Background if notifier.is_connected() => Style::Notify(Notifier::from_env()),
+            Audience::Foreground if io::stderr().is_terminal() => {
+                Style::Live { lines: MultiProgress::new(), bars: BTreeMap::new() }
+            }
+            _ => Style::Plain,
+        };
+        Self { style, started: Instant::now(), last: HashMap::new() }
+    }
+
+    /// Brings the display up to date.
+    pub fn show(&mut self, status: &Status) {
+        match &mut self.style {
+            Style::Live { lines, bars } => {
+                for (place, group) in groups(status).into_iter().enumerate() {
+                    let bar = bars.entry(place).or_insert_with(|| new_line(lines, group[0]));
+                    draw(bar, &group, self.started);
+                }
+            }
+            Style::Plain => {
+                for process in &status.processes {
+                    let now = (process.state, process.generation);
+                    if self.last.insert(process.name.clone(), now) != Some(now) {
+                        print_plain(process, self.started);
+                    }
+                }
+            }
+            Style::Notify(notifier) => {
+                let ready = status.processes.iter().filter(|process| process.state == State::Ready).count();
+                notifier.send(&[format!("STATUS={ready} of {} processes ready", status.processes.len())]);
+            }
+        }
+    }
+
+    /// Leaves the display as it is and the cursor below it.
+    pub fn finish(&mut self) {
+        if let Style::Live { bars, .. } = &self.style {
+            for bar in bars.values().filter(|bar| !bar.is_finished()) {
+                bar.abandon();
+            }
+        }
+    }
+}
+
+/// The processes of each group, in start order.
+fn groups(status: &Status) -> Vec<Vec<&ProcessStatus>> {
+    let mut groups: Vec<Vec<&ProcessStatus>> = Vec::new();
+    for process in &status.processes {
+        match groups.iter_mut().find(|group| group[0].group == process.group) {
+            Some(group) => group.push(process),
+            None => groups.push(vec![process]),
+        }
+    }
+    groups
+}
+
+fn new_line(lines: &MultiProgress, first: &ProcessStatus) -> ProgressBar {
+    let bar = lines.add(ProgressBar::new_spinner());
+    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:<14} {wide_msg}") {
+        bar.set_style(style.tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", "✔"]));
+    }
+    bar.set_prefix(first.group.clone());
+    bar.enable_steady_tick(Duration::from_millis(80));
+    bar
+}
+
+fn draw(bar: &ProgressBar, group: &[&ProcessStatus], started: Instant) {
+    if bar.is_finished() {
+        return;
+    }
+    let ready = group.iter().filter(|process| process.state == State::Ready).count();
+    let trouble = group
+        .iter()
+        .find(|process| matches!(process.state, State::Backoff | State::Failed) || process.generation > 1)
+        .or_else(|| group.iter().find(|process| process.reason.is_some()));
+    let count = if group.len() > 1 { format!("{ready}/{} ", group.len()) } else { String::new() };
+    if ready == group.len() {
+        bar.finish_with_message(format!("{count}ready in {:.2} s", started.elapsed().as_secs_f64()));
+        return;
+    }
+    let word = match trouble {
+        Some(process) => {
+            let reason = process.reason.as_deref().unwrap_or_default();
+            let name = if group.len() > 1 { format!("{} ", process.name) } else { String::new() };
+            format!("{name}{} {reason}", process.state.as_str())
+        }
+        None => "starting".to_owned(),
+    };
+    bar.set_message(format!("{count}{word}"));
+}
+
+fn print_plain(process: &ProcessStatus, started: Instant) {
+    let name = &process.name;
+    let reason = process.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    match process.state {
+        State::Ready => println!("{name} ready ({:.2} s)", started.elapsed().as_secs_f64()),
+        State::Backoff | State::Failed => println!("{name} {}{reason}", process.state.as_str()),
+        State::Starting if process.generation > 1 => println!("{name} started again{reason}"),
+        _ => {}
+    }
+}

@@ -1,0 +1,68 @@
+//! `hippius up`: starts a network.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::DataDir;
+use super::foreground::{self, Audience, Options};
+use super::{check, detach};
+use crate::topology::{self, environment};
+
+/// How long a network in the background may take to become ready unless told otherwise.
+pub const DETACHED_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Start a network and stay in the foreground; Ctrl-C stops it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct UpArgs {
+    /// The topology file.
+    #[arg(value_name = "TOPOLOGY", default_value = "topology/local.toml")]
+    pub topology: PathBuf,
+    /// Return once everything is ready; the network goes on in the background until `hippius down`.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Not everything ready by then: say why, stop everything, fail [default: none; with --detach 60s].
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub data: DataDir,
+    /// The program that plays the roles, called like this one: PROGRAM <role> --config FILE.
+    #[arg(long, value_name = "PROGRAM", hide_short_help = true)]
+    pub role_program: Option<PathBuf>,
+    /// Serve the command that waits for this one in the foreground.
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub background: bool,
+}
+
+/// Runs the command.
+pub async fn run(args: UpArgs) -> ExitCode {
+    let topology = match topology::load(&args.topology, &environment::of_process) {
+        Ok(topology) => topology,
+        Err(mistakes) => {
+            check::report(&mistakes);
+            return ExitCode::FAILURE;
+        }
+    };
+    if args.detach {
+        return detach::run(&args).await;
+    }
+    let program = match args.role_program {
+        Some(program) => program,
+        None => match std::env::current_exe() {
+            Ok(program) => program,
+            Err(error) => {
+                eprintln!("error: cannot find out this program's own path: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let audience = if args.background {
+        // A session of its own: neither Ctrl-C nor the closing of the terminal reaches it.
+        let _ = nix::unistd::setsid();
+        Audience::Background
+    } else {
+        Audience::Foreground
+    };
+    let options = Options { data_dir: args.data.data_dir, program, timeout: args.timeout, audience };
+    foreground::run(topology.plan(), options).await
+}
