@@ -1,4 +1,5 @@
-//! What telemetry costs with 100 processes: each push at its sender and at the receiver, and each scrape.
+//! What telemetry costs with 100 processes: each push at its sender and at the receiver, each scrape, and all of it
+//! together over real sockets.
 //!
 //! `cargo bench --bench otlp_ingest`
 
@@ -6,13 +7,15 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hippius::control::http;
+use hippius::telemetry::export::{ExportSettings, Exporter};
 use hippius::telemetry::instruments::P2pInstruments;
 use hippius::telemetry::snapshot::Snapshot;
 use hippius::telemetry::stats::Stats;
 use hippius::telemetry::store::{Limits, SharedStore};
 use hippius::telemetry::supervisor::supervisor_meter;
 use hippius::telemetry::token::Token;
-use hippius::telemetry::{exposition, host};
+use hippius::telemetry::{exposition, host, receiver};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -82,7 +85,7 @@ fn main() {
         let ticket = store.lock().admit(Some(token), now).expect("it is registered");
         let request = ExportMetricsServiceRequest::decode(body.as_slice()).expect("it was just encoded");
         let snapshot = Snapshot::from_request(request, &limits);
-        black_box(store.lock().accept(&ticket, snapshot, now).expect("it lives"));
+        let _ = black_box(store.lock().accept(&ticket, snapshot, now).expect("it lives"));
     });
     time("receiver: /metrics of all processes", 20, || {
         black_box(exposition::render(&registry));
@@ -102,6 +105,76 @@ fn main() {
         encode.as_secs_f64() * PROCESSES as f64 * 100.0,
         ingest.as_secs_f64() * PROCESSES as f64 * 100.0,
     );
+    over_sockets();
+}
+
+/// 100 exporters and one server in this process, for a few seconds: the processor time of the server's thread, and of
+/// all others.
+fn over_sockets() {
+    let store = SharedStore::default();
+    let (bound, address) = std::sync::mpsc::channel();
+    let in_store = store.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (registry, _provider, _meter) = supervisor_meter().expect("a new registry");
+            exposition::register(&registry, in_store.clone()).expect("the first store");
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback is there");
+            // The link leads to the thread that opens it.
+            let used = std::fs::File::open("/proc/thread-self/schedstat").expect("/proc is there");
+            bound.send((listener.local_addr().expect("it is bound"), used)).expect("main waits");
+            let _server =
+                http::serve(listener, http::Limits::default(), receiver::handler(in_store, registry));
+            std::future::pending::<()>().await;
+        });
+    });
+    let (address, used) = address.recv().expect("the server starts");
+    let nanoseconds = || {
+        let mut text = [0; 64];
+        let length = std::os::unix::fs::FileExt::read_at(&used, &mut text, 0).expect("/proc is there");
+        let text = String::from_utf8_lossy(&text[..length]).into_owned();
+        text.split(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("as proc(5) says")
+    };
+    let exporters: Vec<_> = (0..PROCESSES)
+        .map(|index| {
+            let (token, process) = (Token::random(), format!("node-{index}"));
+            store.lock().register(&token, &process, "node", 1);
+            let (exporter, meter) = Exporter::start(ExportSettings {
+                endpoint: format!("http://{address}/v1/metrics"),
+                token: Some(token.to_hex()),
+                interval: Duration::from_secs(1),
+                process,
+                role: "node".to_owned(),
+            })
+            .expect("the endpoint is good");
+            record(&P2pInstruments::new(&meter));
+            host::observe(&meter, Path::new("/")).expect("/proc is there");
+            // Starts are spread as those of real processes are.
+            std::thread::sleep(Duration::from_millis(7));
+            exporter
+        })
+        .collect();
+    // The first pushes make connections and caches.
+    std::thread::sleep(Duration::from_secs(2));
+    let mut host = host::Host::open(Path::new("/")).expect("/proc is there");
+    let mut all = || host.read().expect("/proc is there").cpu_time;
+    let (all_before, server_before, begin) = (all(), nanoseconds(), Instant::now());
+    std::thread::sleep(Duration::from_secs(5));
+    let wall = begin.elapsed().as_secs_f64();
+    let server = (nanoseconds() - server_before) as f64 / 1e9;
+    let senders = (all() - all_before).as_secs_f64() - server;
+    println!(
+        "over sockets: senders {:.2} %, receiver {:.2} % of one core",
+        senders / wall * 100.0,
+        server / wall * 100.0
+    );
+    drop(store);
+    // All at once: each waits for its last push.
+    std::thread::scope(|scope| {
+        for exporter in exporters {
+            scope.spawn(move || exporter.shutdown());
+        }
+    });
 }
 
 fn record(p2p: &P2pInstruments) {
