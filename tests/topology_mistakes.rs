@@ -104,6 +104,7 @@ fn bad_multiaddr() {
         ("/ip4/1.2.3.4/tcp/0/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN", "port 0"),
         ("/ip4/1.2.3.4/tcp/1/p2p/nobody", "is no multiaddr"),
         ("Who?", "neither a name nor a multiaddr"),
+        ("node-x!", "neither a name nor a multiaddr"),
     ] {
         one(&bootnode(address), (2, 14), &format!("\"{address}\""), message, "p2p/PEER_ID");
     }
@@ -268,6 +269,8 @@ fn one_mistake_does_not_bring_others_along() {
 
 #[test]
 fn columns_count_characters() {
+    one("\u{feff}bnid = 1\n[web]", (1, 1), "bnid", "unknown key", "`bind`");
+    one("[web]\r\nprot = 1\r\n", (2, 1), "prot", "unknown key", "`port`");
     one("[[nodes]]\ntopics = [\"größe\", 5]", (2, 20), "5", "must be a string", "quotes");
 }
 

@@ -14,6 +14,9 @@ use miette::{
 /// Most mistakes that are printed; the count at the end is of all.
 const MAX_SHOWN: usize = 100;
 
+/// Some editors begin a file with it; it takes no column.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Longest line of the file that is drawn, in bytes; a mistake in a longer one is told without it.
 const LONGEST_LINE: usize = 500;
 
@@ -111,6 +114,7 @@ impl Mistakes {
             for char in text.get(read_to..span.start).unwrap_or_default().chars() {
                 match char {
                     '\n' => position = Position { line: position.line + 1, column: 1 },
+                    BYTE_ORDER_MARK => {}
                     _ => position.column += 1,
                 }
             }
@@ -297,8 +301,11 @@ impl SourceCode for Shown<'_> {
             self.whole.text.as_bytes().get(..start).map_or(0, |head| {
                 head.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
             });
-        let column =
-            self.whole.text.get(line_start..start).map_or(found.column(), |text| text.chars().count());
+        let column = self
+            .whole
+            .text
+            .get(line_start..start)
+            .map_or(found.column(), |text| text.chars().filter(|char| *char != BYTE_ORDER_MARK).count());
         Ok(Box::new(MietteSpanContents::new_named(
             self.whole.file.clone(),
             found.data(),
