@@ -104,6 +104,7 @@ fn bad_multiaddr() {
         ("/ip4/1.2.3.4/tcp/0/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN", "port 0"),
         ("/ip4/1.2.3.4/tcp/1/p2p/nobody", "is no multiaddr"),
         ("Who?", "neither a name nor a multiaddr"),
+        ("node-x!", "neither a name nor a multiaddr"),
     ] {
         one(&bootnode(address), (2, 14), &format!("\"{address}\""), message, "p2p/PEER_ID");
     }
@@ -268,6 +269,8 @@ fn one_mistake_does_not_bring_others_along() {
 
 #[test]
 fn columns_count_characters() {
+    one("\u{feff}bnid = 1\n[web]", (1, 1), "bnid", "unknown key", "`bind`");
+    one("[web]\r\nprot = 1\r\n", (2, 1), "prot", "unknown key", "`port`");
     one("[[nodes]]\ntopics = [\"größe\", 5]", (2, 20), "5", "must be a string", "quotes");
 }
 
@@ -296,12 +299,29 @@ fn files_that_cannot_be_read() {
 }
 
 #[test]
+fn huge_nonsense_is_answered_soon_and_shortly() {
+    let many = format!("nodes = [{}]\n", "1,".repeat(400_000));
+    let long = format!("{} = 1\n[web]\n", "k".repeat(900_000));
+    let chain: String = (0..2_000)
+        .map(|number| format!("[[bootnodes]]\nname = \"b{number}\"\nbootnodes = [\"b{}\"]\n", number + 1))
+        .collect();
+    for (text, count) in [(many, 400_000), (long, 1), (chain, 1)] {
+        let mistakes = mistakes(&text);
+        assert_eq!(mistakes.len(), count);
+        for report in [mistakes.render(Look::Plain), mistakes.to_string()] {
+            assert!(report.len() < 100_000, "{} bytes", report.len());
+            assert!(report.ends_with(&mistakes.count()));
+        }
+    }
+}
+
+#[test]
 fn a_file_that_may_not_be_read() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("secret.toml");
     std::fs::write(&file, "[web]").expect("written");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).expect("changed");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).expect("changed");
     match topology::load(&file, &env) {
         Err(mistakes) => assert!(mistakes.to_string().contains("may not be read"), "{mistakes}"),
         // The superuser reads everything.

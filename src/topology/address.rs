@@ -72,7 +72,10 @@ impl FromToml for Bootnode {
             };
         }
         // A process of a group has its number behind the group's name, and may be longer than a name.
-        if is_name(&text) || text.rsplit_once('-').is_some_and(|(group, _)| is_name(group)) {
+        let is_numbered = text.rsplit_once('-').is_some_and(|(group, number)| {
+            is_name(group) && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if is_name(&text) || is_numbered {
             return Some(Self::Name(text));
         }
         let message = format!("\"{}\" is neither a name nor a multiaddr", shown(&text));

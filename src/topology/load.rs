@@ -15,8 +15,8 @@ use super::raw::RawTopology;
 use super::reader::{FromToml, Reader, shown};
 use super::validate::validate;
 
-/// Largest topology file in bytes: twenty times what the most processes allowed need, written out one by one.
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// Largest topology file in bytes: as many processes as are allowed, written out one by one, need half of it.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Reads and validates the topology file at `path`; `lookup` answers for the environment
 /// (see [`environment::of_process`](super::environment::of_process)).

@@ -14,6 +14,12 @@ use miette::{
 /// Most mistakes that are printed; the count at the end is of all.
 const MAX_SHOWN: usize = 100;
 
+/// Some editors begin a file with it; it takes no column.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Longest line of the file that is drawn, in bytes; a mistake in a longer one is told without it.
+const LONGEST_LINE: usize = 500;
+
 /// Columns that a drawn report may take, in characters.
 const WIDTH: usize = 100;
 
@@ -95,16 +101,26 @@ pub struct Mistakes {
 impl Mistakes {
     /// Puts `list` in the order of the file `text` and works out lines and columns.
     pub(super) fn new(file: &str, text: &str, mut list: Vec<Mistake>) -> Self {
-        let starts: Vec<usize> = std::iter::once(0)
-            .chain(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1))
-            .collect();
         for mistake in &mut list {
             for (span, _) in &mut mistake.labels {
                 *span = clamped(span, text);
             }
-            mistake.position = mistake.labels.first().map(|(span, _)| position(text, &starts, span.start));
         }
-        list.sort_by_key(|mistake| mistake.position);
+        list.sort_by_key(|mistake| mistake.labels.first().map(|(span, _)| span.start));
+        // One walk through the text for all of them, however many there are.
+        let (mut read_to, mut position) = (0, Position { line: 1, column: 1 });
+        for mistake in &mut list {
+            let Some((span, _)) = mistake.labels.first() else { continue };
+            for char in text.get(read_to..span.start).unwrap_or_default().chars() {
+                match char {
+                    '\n' => position = Position { line: position.line + 1, column: 1 },
+                    BYTE_ORDER_MARK => {}
+                    _ => position.column += 1,
+                }
+            }
+            read_to = span.start;
+            mistake.position = Some(position);
+        }
         Self { file: file.to_owned(), text: text.to_owned(), list }
     }
 
@@ -154,8 +170,10 @@ impl Mistakes {
             .with_context_lines(1);
         let mut out = String::new();
         for mistake in self.list.iter().take(MAX_SHOWN) {
-            // Writing to a string cannot fail; a span that cannot be drawn still leaves its plain line.
-            if handler.render_report(&mut out, &Shown { mistake, whole: self }).is_err() {
+            // Writing to a string cannot fail; what cannot be drawn still leaves its plain line.
+            if self.is_in_long_line(mistake)
+                || handler.render_report(&mut out, &Shown { mistake, whole: self }).is_err()
+            {
                 out.push_str(&self.line(mistake));
                 out.push('\n');
             }
@@ -166,6 +184,16 @@ impl Mistakes {
         }
         out.push_str(&self.count());
         out
+    }
+
+    /// Whether a line around the mistake is too long to be drawn.
+    fn is_in_long_line(&self, mistake: &Mistake) -> bool {
+        mistake.labels.iter().any(|(span, _)| {
+            let (before, after) = self.text.split_at(span.start);
+            let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+            let end = after.find('\n').map_or(self.text.len(), |newline| span.start + newline);
+            end - start > LONGEST_LINE || span.len() > LONGEST_LINE
+        })
     }
 
     fn line(&self, mistake: &Mistake) -> String {
@@ -216,13 +244,6 @@ fn clamped(span: &Range<usize>, text: &str) -> Range<usize> {
         end += 1;
     }
     start..end
-}
-
-fn position(text: &str, starts: &[usize], offset: usize) -> Position {
-    let line = starts.partition_point(|start| *start <= offset).max(1);
-    let start = starts.get(line - 1).copied().unwrap_or(0);
-    let column = text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
-    Position { line, column }
 }
 
 /// One mistake with the file around it, as the drawing library wants it.
@@ -280,8 +301,11 @@ impl SourceCode for Shown<'_> {
             self.whole.text.as_bytes().get(..start).map_or(0, |head| {
                 head.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
             });
-        let column =
-            self.whole.text.get(line_start..start).map_or(found.column(), |text| text.chars().count());
+        let column = self
+            .whole
+            .text
+            .get(line_start..start)
+            .map_or(found.column(), |text| text.chars().filter(|char| *char != BYTE_ORDER_MARK).count());
         Ok(Box::new(MietteSpanContents::new_named(
             self.whole.file.clone(),
             found.data(),

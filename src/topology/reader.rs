@@ -218,9 +218,12 @@ pub(super) fn shown(text: &str) -> String {
 /// A hint for `wrong` out of the `known` words: the nearest one if it is near, and all of them.
 pub(super) fn suggestion<'k>(wrong: &str, known: impl Iterator<Item = &'k str>, all: &str) -> String {
     const MOST_LISTED: usize = 12;
+    // Above this nothing is near, and the comparison would take time and memory in proportion.
+    const LONGEST_COMPARED: usize = 100;
     let known: Vec<&str> = known.collect();
     let nearest = known
         .iter()
+        .filter(|_| wrong.len() <= LONGEST_COMPARED)
         .map(|word| (strsim::damerau_levenshtein(wrong, word), *word))
         .filter(|(distance, word)| *distance <= (word.chars().count() / 3).max(1))
         .min();
