@@ -60,8 +60,7 @@ async fn a_message_reaches_everybody_and_the_same_text_twice_arrives_twice() {
     let address = bootnode.address().await;
     let nodes = join_all((0..4).map(|_| member(&address))).await;
     let sender = &nodes[0];
-    let mut streams: Vec<_> =
-        nodes[1..].iter().map(|node| node.handle.subscribe_events().unwrap()).collect();
+    let mut streams: Vec<_> = nodes[1..].iter().map(|node| node.handle.subscribe_events().unwrap()).collect();
     eventually("the sender knows three subscribers", || async {
         let peers = sender.handle.peers().await.unwrap();
         peers.iter().filter(|peer| peer.topics.contains(&"lobby".to_owned())).count() == 3

@@ -75,8 +75,12 @@ pub async fn handle(handle: &Handle, request: Request<Incoming>) -> Option<Respo
         "/v1/topics/leave" if post => leave(handle, request).await,
         "/v1/publish" if post => publish(handle, request).await,
         "/v1/status" | "/v1/peers" | "/v1/topics" | "/v1/events" => Err(wrong_method("GET")),
-        "/v1/peers/connect" | "/v1/peers/disconnect" | "/v1/topics/join" | "/v1/topics/create"
-        | "/v1/topics/leave" | "/v1/publish" => Err(wrong_method("POST")),
+        "/v1/peers/connect"
+        | "/v1/peers/disconnect"
+        | "/v1/topics/join"
+        | "/v1/topics/create"
+        | "/v1/topics/leave"
+        | "/v1/publish" => Err(wrong_method("POST")),
         _ => return None,
     };
     Some(answer.unwrap_or_else(|error| error))
@@ -224,14 +228,19 @@ fn wanted_topic(query: &str) -> Result<String, ()> {
 }
 
 fn valid_topic(name: &str) -> Result<Topic, Response<Body>> {
-    name.parse::<Topic>().map_err(|error| http::error(StatusCode::BAD_REQUEST, "bad_topic", &error.to_string()))
+    name.parse::<Topic>()
+        .map_err(|error| http::error(StatusCode::BAD_REQUEST, "bad_topic", &error.to_string()))
 }
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Response<Body>> {
     let bytes =
         http::read_body(request.into_body().boxed(), MAX_BODY_BYTES).await.map_err(|error| error.reply())?;
     serde_json::from_slice(&bytes).map_err(|error| {
-        http::error(StatusCode::BAD_REQUEST, "bad_json", &format!("the body is not what it should be: {error}"))
+        http::error(
+            StatusCode::BAD_REQUEST,
+            "bad_json",
+            &format!("the body is not what it should be: {error}"),
+        )
     })
 }
 
@@ -258,7 +267,8 @@ mod tests {
     fn a_topic_in_a_query_is_decoded() {
         assert_eq!(wanted_topic("topic=lobby").as_deref(), Ok("lobby"));
         assert_eq!(wanted_topic("topic=r%C3%A4ume%2F1+2").as_deref(), Ok("räume/1+2"));
-        for wrong in ["", "lobby", "topic=a&topic=b", "topic=%", "topic=%4", "topic=%zz", "topic=%ff", "t=1"] {
+        for wrong in ["", "lobby", "topic=a&topic=b", "topic=%", "topic=%4", "topic=%zz", "topic=%ff", "t=1"]
+        {
             assert!(wanted_topic(wrong).is_err(), "{wrong}");
         }
     }
