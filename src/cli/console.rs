@@ -1,0 +1,123 @@
+//! `hippius console PROCESS`: talk to a running node through its admin socket.
+//!
+//! On a terminal it is an editor with history and completion, and incoming messages appear above the prompt. Otherwise it is a
+//! script: commands are read line by line, each is answered before the next is read, and the exit code says whether
+//! all of them succeeded. Whatever comes from other peers is printed with its control characters escaped.
+
+pub mod command;
+mod events;
+mod render;
+mod script;
+mod session;
+mod terminal;
+
+use std::io::{self, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::control::client::ClientError;
+use crate::roles::config::ProcessConfig;
+
+pub use script::Script;
+
+/// Arguments of `hippius console`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConsoleArgs {
+    /// The node to talk to, e.g. node-0.
+    pub process: String,
+    /// Where state lives.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+}
+
+impl ConsoleArgs {
+    /// The admin socket of the process.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        let data_dir = self.data_dir.join(&self.process);
+        ProcessConfig { name: self.process.clone(), data_dir, admin_socket: None }.admin_socket()
+    }
+}
+
+/// Why a console ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsoleError {
+    /// No process by this name.
+    #[error("{0:?} is not a process name; see `hippius status`")]
+    Name(String),
+    /// The node's admin socket does not answer.
+    #[error("cannot talk to the node: {0}; is it running? See `hippius status`")]
+    Connect(#[source] ClientError),
+    /// The node stopped, or its connection broke.
+    #[error("the node has stopped")]
+    NodeStopped,
+    /// Standard input or output failed.
+    #[error("the console's input or output failed: {0}")]
+    Io(#[from] io::Error),
+    /// The terminal cannot be used.
+    #[error("the terminal cannot be used: {0}")]
+    Terminal(String),
+}
+
+/// How a console ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Commands that were refused or failed.
+    pub failed: usize,
+}
+
+impl Outcome {
+    /// 0 when a script's commands all succeeded; 1 otherwise.
+    #[must_use]
+    pub fn exit_code(self) -> ExitCode {
+        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Where commands come from and answers go.
+pub enum Input {
+    /// The terminal that standard input and output are.
+    Terminal,
+    /// Lines.
+    Script(Script),
+}
+
+impl Input {
+    /// The terminal if standard input and output are one, else a script on standard input.
+    #[must_use]
+    pub fn standard() -> Self {
+        if io::stdin().is_terminal() && io::stdout().is_terminal() {
+            return Input::Terminal;
+        }
+        Input::Script(Script {
+            // `Stdin` is locked line by line on the reading thread; a lock held here could not be sent there.
+            commands: Box::new(BufReader::new(io::stdin())),
+            output: Box::new(io::stdout()),
+            errors: Box::new(io::stderr()),
+        })
+    }
+}
+
+/// Runs `hippius console`.
+///
+/// # Errors
+/// See [`ConsoleError`].
+pub async fn run(args: &ConsoleArgs) -> Result<Outcome, ConsoleError> {
+    let mut parts = Path::new(&args.process).components();
+    let is_name = matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None));
+    if !is_name {
+        return Err(ConsoleError::Name(args.process.clone()));
+    }
+    attach(&args.socket(), Input::standard()).await
+}
+
+/// Talks to the node whose admin API listens on `socket`, until `/quit` or the end of the input.
+///
+/// # Errors
+/// See [`ConsoleError`]. A command that fails is no error: it is reported to the user and counted in the [`Outcome`].
+pub async fn attach(socket: &Path, input: Input) -> Result<Outcome, ConsoleError> {
+    match input {
+        Input::Terminal => terminal::run(socket).await,
+        Input::Script(script) => script::run(socket, script).await,
+    }
+}

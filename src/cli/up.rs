@@ -25,6 +25,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
     #[command(flatten)]
+    /// Where state lives.
     pub data: DataDir,
     /// The program that plays the roles, called like this one: PROGRAM <role> --config FILE.
     #[arg(long, value_name = "PROGRAM", hide_short_help = true)]

@@ -1,0 +1,145 @@
+//! One user's conversation with a node: carries out commands and remembers the topic used last.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::command::{COMMANDS, Command};
+use super::{ConsoleError, render};
+use crate::control::client::{Client, ClientError};
+use crate::p2p::{PeerInfo, Published, Topic};
+
+#[derive(Deserialize)]
+struct Topics {
+    topics: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Peers {
+    peers: Vec<PeerInfo>,
+}
+
+#[derive(Deserialize)]
+struct Connected {
+    peer_id: String,
+}
+
+/// What a command comes to.
+pub(super) enum Reply {
+    /// Lines to show.
+    Lines(Vec<String>),
+    /// The user wants to leave.
+    Quit,
+}
+
+/// See the module's comment.
+pub(super) struct Session {
+    client: Client,
+    last_topic: Option<Topic>,
+}
+
+impl Session {
+    /// Makes contact with the node. Where it has joined a single topic, plain text goes there.
+    pub(super) async fn open(socket: &Path) -> Result<Self, ConsoleError> {
+        // A dial may take its full 10 s before it fails.
+        let client = Client::new(socket).with_timeout(std::time::Duration::from_secs(15));
+        let topics: Topics = client.get("/v1/topics").await.map_err(ConsoleError::Connect)?;
+        let last_topic = match topics.topics.as_slice() {
+            [only] => only.parse().ok(),
+            _ => None,
+        };
+        Ok(Self { client, last_topic })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where plain text goes.
+    pub(super) fn last_topic(&self) -> Option<&Topic> {
+        self.last_topic.as_ref()
+    }
+
+    /// The joined topics, for completion; none when the node does not answer.
+    pub(super) async fn topics(&self) -> Vec<String> {
+        self.client.get::<Topics>("/v1/topics").await.map(|topics| topics.topics).unwrap_or_default()
+    }
+
+    /// Carries out a command; the error is for the user.
+    pub(super) async fn execute(&mut self, command: Command) -> Result<Reply, String> {
+        let line = match command {
+            Command::Nothing => return Ok(Reply::Lines(Vec::new())),
+            Command::Quit => return Ok(Reply::Quit),
+            Command::Help => return Ok(Reply::Lines(help())),
+            Command::CreateTopic(topic) => {
+                self.on_topic("create", &topic).await?;
+                self.last_topic = Some(topic.clone());
+                format!("created and joined {topic}")
+            }
+            Command::JoinTopic(topic) => {
+                self.on_topic("join", &topic).await?;
+                self.last_topic = Some(topic.clone());
+                format!("joined {topic}")
+            }
+            Command::LeaveTopic(topic) => {
+                let left = self.on_topic("leave", &topic).await?;
+                self.last_topic.take_if(|last| *last == topic);
+                if left { format!("left {topic}") } else { format!("{topic} was not joined") }
+            }
+            Command::Send(topic, text) => self.send(topic, text).await?,
+            Command::Say(text) => {
+                let Some(topic) = self.last_topic.clone() else {
+                    return Err("say where to: /send NAME \"TEXT\", or /join-topic NAME first".to_owned());
+                };
+                self.send(topic, text).await?
+            }
+            Command::Topics => {
+                let topics: Topics = self.client.get("/v1/topics").await.map_err(words)?;
+                let peers: Peers = self.client.get("/v1/peers").await.map_err(words)?;
+                return Ok(Reply::Lines(render::topics(&topics.topics, &peers.peers)));
+            }
+            Command::Peers => {
+                let peers: Peers = self.client.get("/v1/peers").await.map_err(words)?;
+                return Ok(Reply::Lines(render::peers(&peers.peers)));
+            }
+            Command::Connect(address) => {
+                let body = json!({ "address": address });
+                let connected: Connected =
+                    self.client.post("/v1/peers/connect", &body).await.map_err(words)?;
+                format!("connected to {}", render::harmless(&connected.peer_id))
+            }
+        };
+        Ok(Reply::Lines(vec![line]))
+    }
+
+    async fn on_topic(&self, verb: &str, topic: &Topic) -> Result<bool, String> {
+        let target = format!("/v1/topics/{verb}");
+        let reply: Value = self.client.post(&target, &json!({ "topic": topic })).await.map_err(words)?;
+        Ok(reply["changed"].as_bool().unwrap_or(true))
+    }
+
+    async fn send(&mut self, topic: Topic, text: String) -> Result<String, String> {
+        let body = json!({ "topic": topic, "text": text });
+        let sent: Published = self.client.post("/v1/publish", &body).await.map_err(words)?;
+        let line = match sent.peers {
+            0 => format!("sent to {topic}; no connected peer is on it right now"),
+            count => format!("sent to {topic}: {}", render::peer_count(count)),
+        };
+        self.last_topic = Some(topic);
+        Ok(line)
+    }
+}
+
+fn words(error: ClientError) -> String {
+    render::harmless(&error.to_string())
+}
+
+fn help() -> Vec<String> {
+    let mut lines: Vec<String> = COMMANDS
+        .iter()
+        .map(|(name, usage, help)| format!("{:<28} {help}", format!("{name} {usage}")))
+        .collect();
+    lines.push("text without a / goes to the topic used last".to_owned());
+    lines
+}

@@ -1,0 +1,246 @@
+//! Strangers who send rubbish, too much, or open too many connections. The node refuses, counts, and goes on.
+
+mod p2p_support;
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use hippius::p2p::topics::Message;
+use hippius::p2p::{Event, EventStream, NodeConfig, NodeRole};
+use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode};
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux};
+use p2p_support::*;
+
+type Attacker = Swarm<gossipsub::Behaviour>;
+
+/// A peer that keeps no rules, not yet connected.
+fn attacker(keypair: &Keypair, authenticity: MessageAuthenticity) -> Attacker {
+    let config = gossipsub::ConfigBuilder::default()
+        .validation_mode(ValidationMode::None)
+        .max_transmit_size(4 * 1024 * 1024)
+        .heartbeat_initial_delay(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    let behaviour = gossipsub::Behaviour::new(authenticity, config).unwrap();
+    SwarmBuilder::with_existing_identity(keypair.clone())
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_| behaviour)
+        .unwrap()
+        .build()
+}
+
+/// Connects and waits until the victim has told its topics.
+async fn meet(attacker: &mut Attacker, victim: &Multiaddr) {
+    attacker.dial(victim.clone()).unwrap();
+    let subscribed = async {
+        while !matches!(
+            attacker.select_next_some().await,
+            SwarmEvent::Behaviour(gossipsub::Event::Subscribed { .. })
+        ) {}
+    };
+    tokio::time::timeout(DEADLINE, subscribed).await.expect("the victim's topics");
+}
+
+fn keep_going(mut attacker: Attacker) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            attacker.select_next_some().await;
+        }
+    })
+}
+
+fn message(from: PeerId, topic: &str, text: &str) -> Vec<u8> {
+    let message = Message {
+        id: "1".into(),
+        from,
+        topic: topic.parse().unwrap(),
+        sent_at: 0,
+        text: text.into(),
+    };
+    serde_json::to_vec(&message).unwrap()
+}
+
+/// A victim with an honest friend, and the victim's events.
+async fn victim_and_friend() -> (TestNode, TestNode, EventStream) {
+    let victim = bootnode().await;
+    victim.handle.join(lobby()).await.unwrap();
+    let friend = member(&victim.address().await).await;
+    let events = victim.handle.subscribe_events().unwrap();
+    eventually("the friend knows the victim's topic", || async {
+        friend.handle.peers().await.unwrap().iter().any(|peer| !peer.topics.is_empty())
+    })
+    .await;
+    (victim, friend, events)
+}
+
+#[tokio::test]
+async fn malformed_messages_are_refused_and_counted_and_honest_ones_still_arrive() {
+    let (victim, friend, mut events) = victim_and_friend().await;
+    let key = Keypair::generate_ed25519();
+    let me = key.public().to_peer_id();
+    let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    meet(&mut attacker, &victim.address().await).await;
+    let rubbish = [
+        vec![0xff, 0xfe, 0x00],
+        b"{}".to_vec(),
+        message(friend.handle.peer_id(), "lobby", "not from the friend"),
+        message(me, "elsewhere", "another topic"),
+        message(me, "lobby", &"x".repeat(64 * 1024 + 1)),
+    ];
+    let count = rubbish.len() as u64;
+    for bytes in rubbish {
+        attacker.behaviour_mut().publish(IdentTopic::new("lobby"), bytes).unwrap();
+    }
+    let attack = keep_going(attacker);
+    eventually("all are counted", || async { victim.refused("message").await == count }).await;
+    friend.handle.publish(lobby(), "honest").await.unwrap();
+    assert_eq!(next_message(&mut events).await.text, "honest", "nothing came through before");
+    attack.abort();
+}
+
+#[tokio::test]
+async fn unsigned_and_oversized_messages_never_arrive() {
+    let (victim, friend, mut events) = victim_and_friend().await;
+    let address = victim.address().await;
+    let key = Keypair::generate_ed25519();
+    let me = key.public().to_peer_id();
+    let mut unsigned = attacker(&key, MessageAuthenticity::Author(me));
+    meet(&mut unsigned, &address).await;
+    unsigned.behaviour_mut().publish(IdentTopic::new("lobby"), message(me, "lobby", "unsigned")).unwrap();
+    let key = Keypair::generate_ed25519();
+    let me = key.public().to_peer_id();
+    let mut oversized = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    meet(&mut oversized, &address).await;
+    let megabyte = message(me, "lobby", &"x".repeat(1024 * 1024));
+    oversized.behaviour_mut().publish(IdentTopic::new("lobby"), megabyte).unwrap();
+    let attacks = [keep_going(unsigned), keep_going(oversized)];
+    // The honest messages leave later and, on the same machine, arrive later.
+    for number in 0..20 {
+        friend.handle.publish(lobby(), format!("honest {number}")).await.unwrap();
+        assert_eq!(next_message(&mut events).await.text, format!("honest {number}"));
+        tokio::task::yield_now().await;
+    }
+    attacks.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_is_cut_to_the_rate() {
+    let (victim, friend, mut events) = victim_and_friend().await;
+    let key = Keypair::generate_ed25519();
+    let me = key.public().to_peer_id();
+    let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    meet(&mut attacker, &victim.address().await).await;
+    for _ in 0..800 {
+        attacker.behaviour_mut().publish(IdentTopic::new("lobby"), message(me, "lobby", "again")).unwrap();
+    }
+    let attack = keep_going(attacker);
+    eventually("some are refused", || async { victim.refused("rate").await > 0 }).await;
+    friend.handle.publish(lobby(), "honest").await.unwrap();
+    let mut passed = 0;
+    let heard = async {
+        loop {
+            match events.next().await {
+                Some(Event::Message(message)) if message.text == "honest" => return,
+                Some(Event::Message(_)) => passed += 1,
+                Some(Event::Lagged { lost }) => passed += lost,
+                Some(_) => {}
+                None => panic!("the node has stopped"),
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, heard).await.expect("the honest message");
+    assert!(passed < 800, "{passed} of 800 passed");
+    attack.abort();
+}
+
+#[tokio::test]
+async fn own_messages_are_held_to_the_same_rate() {
+    let node = bootnode().await;
+    node.handle.join(lobby()).await.unwrap();
+    let mut refused = None;
+    for _ in 0..2_000 {
+        if let Err(error) = node.handle.publish(lobby(), "x").await {
+            refused = Some(error);
+            break;
+        }
+    }
+    assert_eq!(refused, Some(hippius::p2p::PublishError::TooFast));
+}
+
+#[tokio::test]
+async fn too_many_or_nameless_subscriptions_are_not_kept() {
+    let (victim, friend, mut events) = victim_and_friend().await;
+    let key = Keypair::generate_ed25519();
+    let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    attacker.behaviour_mut().subscribe(&IdentTopic::new("a name with spaces")).unwrap();
+    for number in 0..127 {
+        attacker.behaviour_mut().subscribe(&IdentTopic::new(format!("topic-{number}"))).unwrap();
+    }
+    meet(&mut attacker, &victim.address().await).await;
+    for number in 127..400 {
+        attacker.behaviour_mut().subscribe(&IdentTopic::new(format!("topic-{number}"))).unwrap();
+    }
+    let attack = keep_going(attacker);
+    eventually("the nameless one is counted", || async { victim.refused("subscription").await > 0 }).await;
+    friend.handle.publish(lobby(), "honest").await.unwrap();
+    assert_eq!(next_message(&mut events).await.text, "honest");
+    let me = key.public().to_peer_id();
+    let peers = victim.handle.peers().await.unwrap();
+    let topics = peers.iter().find(|peer| peer.peer_id == me).map_or(0, |peer| peer.topics.len());
+    assert!(topics <= 128, "{topics} topics of one peer");
+    attack.abort();
+}
+
+#[tokio::test]
+async fn a_flood_of_peers_meets_the_connection_limit() {
+    // Twice the upper mark and 16, of which `low_peers` are kept for outbound ones.
+    let config = NodeConfig { low_peers: 1, high_peers: 1, ..NodeConfig::default() };
+    let victim = node(NodeRole::Node, config).await;
+    let address = victim.address().await;
+    let attacks: Vec<_> = (0..40)
+        .map(|_| {
+            let key = Keypair::generate_ed25519();
+            let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+            attacker.dial(address.clone()).unwrap();
+            keep_going(attacker)
+        })
+        .collect();
+    eventually("the rest is refused and counted", || async {
+        assert!(victim.peers().await <= 17);
+        victim.refused("connection").await >= 40 - 17
+    })
+    .await;
+    for attack in attacks {
+        attack.abort();
+    }
+    let friend = bootnode().await;
+    eventually("a friend gets in when they have left", || async {
+        friend.handle.connect(address.clone()).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn strangers_who_stall_the_handshake_fill_only_their_places() {
+    let victim = node(NodeRole::Node, NodeConfig::default()).await;
+    let address = victim.address().await;
+    let mut parts = address.iter();
+    let (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) = (parts.next(), parts.next()) else {
+        panic!("{address}");
+    };
+    let socket = SocketAddr::from((ip, port));
+    let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(socket).unwrap()).collect();
+    eventually("those over the limit are refused", || async { victim.refused("connection").await >= 36 }).await;
+    drop(silent);
+    let friends = join_all((0..3).map(|_| bootnode())).await;
+    for friend in friends {
+        eventually("friends get in", || async { friend.handle.connect(address.clone()).await.is_ok() }).await;
+    }
+}
