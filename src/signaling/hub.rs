@@ -67,7 +67,7 @@ pub enum Event {
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
-    /// With close code 1000: the client means to leave.
+    /// With close code 1000, or for what the client did: no place is kept.
     Clean,
     /// In any other way; a reload or a change of network may bring it back.
     Lost,

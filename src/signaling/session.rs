@@ -46,6 +46,7 @@ where
     let Session { mut socket, shared, .. } = session;
     let departure = match end {
         End::Client(departure) => departure,
+        End::Server(reason) if counted_as(reason).is_some() => Departure::Clean,
         End::Server(_) | End::SlowReader => Departure::Lost,
     };
     shared.disconnect(Event::Closed { client, departure }, client);

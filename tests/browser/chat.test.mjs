@@ -1,0 +1,203 @@
+// Two windows of the client in a real browser: they find each other, connect, talk, and mend what breaks.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { connected, control, hears, idOf, online, openWindow, picture, row, say, startBrowser, web } from "./support.mjs";
+
+let browser;
+let context;
+const limit = { timeout: 60_000 };
+
+before(async () => {
+  browser = await startBrowser();
+  context = browser.context;
+});
+after(() => browser.close());
+
+/** Runs `body` with fresh windows and sees that the page itself met no error. */
+function scene(name, body) {
+  test(name, limit, async () => {
+    const windows = [];
+    const open = async (options) => {
+      const page = await openWindow(context, options);
+      windows.push(page);
+      return page;
+    };
+    try {
+      await body(open);
+      for (const page of windows) assert.deepEqual(page.problems, []);
+    } finally {
+      for (const page of windows) await page.close();
+    }
+  });
+}
+
+/** Two windows with an open chat. */
+async function pair(open) {
+  const [a, b] = [await open({ name: "Ada" }), await open({ name: "Bela" })];
+  const [idA, idB] = [await idOf(a), await idOf(b)];
+  await row(a, idB).click();
+  await connected(a);
+  await row(b, idA).click();
+  await connected(b);
+  return { a, b, idA, idB };
+}
+
+scene("windows see each other appear and disappear, with names", async (open) => {
+  const a = await open({ name: "Ada" });
+  await a.locator("#welcome-title", { hasText: "Just you so far" }).waitFor();
+  await picture(a, "alone");
+  const b = await open({ name: "Bela" });
+  const [idA, idB] = [await idOf(a), await idOf(b)];
+  assert.notEqual(idA, idB);
+  await row(a, idB).getByText("Bela").waitFor();
+  await row(b, idA).getByText("Ada").waitFor();
+  await picture(a, "discovered");
+  await b.close();
+  await row(a, idB).waitFor({ state: "detached" });
+});
+
+scene("one click connects, and both talk and see what was delivered", async (open) => {
+  const [a, b] = [await open({ name: "Ada" }), await open({ name: "Bela" })];
+  const [idA, idB] = [await idOf(a), await idOf(b)];
+  await row(a, idB).click();
+  await connected(a);
+  await row(b, idA).getByText("Connected").waitFor();
+  await a.locator("#chat-state-text", { hasText: "direct" }).waitFor();
+  await say(a, "Hello from <b>Ada</b>");
+  await row(b, idA).locator(".unread", { hasText: "1" }).waitFor();
+  await b.waitForFunction(() => document.title === "(1) Hippius");
+  await picture(b, "unread");
+  await row(b, idA).click();
+  await hears(b, "Hello from <b>Ada</b>");
+  assert.equal(await b.locator(".bubble b").count(), 0);
+  await a.locator(".msg.own .meta", { hasText: "Delivered" }).waitFor();
+  await say(b, "Hello from Bela");
+  await hears(a, "Hello from Bela");
+  await say(b, "It goes straight from this window to yours: the server has only introduced us.");
+  await say(a, "And no one in between. 🦛");
+  await hears(b, "🦛");
+  await picture(a, "connected");
+});
+
+scene("both clicking at once make one connection", async (open) => {
+  const [a, b] = [await open(), await open()];
+  const [idA, idB] = [await idOf(a), await idOf(b)];
+  await Promise.all([row(a, idB).click(), row(b, idA).click()]);
+  await Promise.all([connected(a), connected(b)]);
+  await say(a, "one");
+  await hears(b, "one");
+  await say(b, "two");
+  await hears(a, "two");
+  assert.equal(await a.locator(".note").count(), 1);
+});
+
+scene("by id, by link, and who is not there is said and connected when they come", async (open) => {
+  const a = await open();
+  const b = await open();
+  await a.fill("#peer-id", await idOf(b));
+  await a.press("#peer-id", "Enter");
+  await connected(a);
+  const c = await open({ hash: `#peer=${await idOf(a)}` });
+  await connected(c);
+  await say(c, "by link");
+  await row(a, await idOf(c)).click();
+  await hears(a, "by link");
+  await c.fill("#peer-id", "nobody-here");
+  await c.press("#peer-id", "Enter");
+  await c.locator("#chat-help-title", { hasText: "nobody-here is not here" }).waitFor();
+  await picture(c, "not-here");
+  await c.fill("#peer-id", "<script>");
+  await c.press("#peer-id", "Enter");
+  await c.locator("#by-id-error", { hasText: "An id is made of" }).waitFor();
+});
+
+scene("one window closing ends the chat in the other, with what was not delivered", async (open) => {
+  const { a, b, idB } = await pair(open);
+  await say(b, "bye");
+  await hears(a, "bye");
+  await b.close();
+  await a.locator(".note", { hasText: "Bela disconnected" }).waitFor();
+  await row(a, idB).getByText("Left").waitFor();
+  assert.equal(await a.isDisabled("#message"), true);
+  await picture(a, "left");
+});
+
+scene("a reload keeps the id and mends the chat", async (open) => {
+  const { a, b, idA } = await pair(open);
+  await a.reload();
+  await online(a);
+  assert.equal(await idOf(a), idA);
+  await row(a, await idOf(b)).getByText("Connected").waitFor();
+  await row(a, await idOf(b)).click();
+  await connected(b);
+  await say(b, "welcome back");
+  await hears(a, "welcome back");
+});
+
+scene("a duplicated window is somebody else", async (open) => {
+  const a = await open();
+  const [copy] = await Promise.all([context.waitForEvent("page"), a.evaluate(() => { window.open("/"); })]);
+  await online(copy);
+  assert.notEqual(await idOf(copy), await idOf(a));
+  await row(a, await idOf(copy)).waitFor();
+  await copy.close();
+});
+
+scene("an open chat outlives the signaling server, and new ones are made once it is back", async (open) => {
+  if (!control) return;
+  const { a, b, idA } = await pair(open);
+  await fetch(`${control}/stop`, { method: "POST" });
+  await a.locator("#signaling-help-title", { hasText: "does not answer" }).waitFor();
+  await picture(a, "offline");
+  await say(a, "still here");
+  await hears(b, "still here");
+  await fetch(`${control}/start`, { method: "POST" });
+  await Promise.all([online(a), online(b)]);
+  assert.equal(await idOf(a), idA);
+  await connected(a);
+  await say(b, "and after");
+  await hears(a, "and after");
+  const c = await open();
+  await row(c, idA).click();
+  await connected(c);
+});
+
+scene("reported connections are counted by the server", async (open) => {
+  if (!control) return;
+  await pair(open);
+  for (const until = Date.now() + 15_000; ;) {
+    const counts = await (await fetch(`${control}/webrtc`)).json();
+    if (counts.direct === 1) break;
+    assert.ok(Date.now() < until, JSON.stringify(counts));
+    await new Promise((wake) => setTimeout(wake, 50));
+  }
+});
+
+scene("dark, narrow and by keyboard", async (open) => {
+  const { a, b } = await pair(open);
+  await say(a, "Do you see me in the dark?");
+  await hears(b, "dark");
+  await say(b, "Clearly.");
+  await hears(a, "Clearly.");
+  await a.emulateMedia({ colorScheme: "dark" });
+  await picture(a, "connected-dark");
+  await a.setViewportSize({ width: 390, height: 780 });
+  await picture(a, "narrow-chat-dark");
+  await a.emulateMedia({ colorScheme: "light" });
+  await picture(a, "narrow-chat");
+  await a.click("#back");
+  assert.equal(await a.isVisible("#conversation"), false);
+  await picture(a, "narrow-people");
+  // The row that was left has the focus; Enter goes back in.
+  await a.keyboard.press("Enter");
+  await a.locator("#message").waitFor();
+  await a.keyboard.type("typed without a mouse");
+  await a.keyboard.press("Enter");
+  await hears(b, "typed without a mouse");
+  assert.equal(await a.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true);
+});
+
+test("the pages are served from where they say", limit, async () => {
+  const answer = await fetch(web);
+  assert.match(answer.headers.get("content-security-policy"), /script-src 'self'/);
+});

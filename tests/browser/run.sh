@@ -1,0 +1,31 @@
+#!/bin/sh
+# Runs the browser test against servers in a network namespace of its own that has nothing but loopback, so that
+# whatever a browser sends by itself (mDNS, STUN, update checks) reaches nobody.
+#
+#   tests/browser/run.sh http://127.0.0.1:3000 COMMAND [ARGUMENT…]
+#
+# COMMAND starts the servers in the foreground and is ended with SIGTERM afterwards. Needs root (or CAP_SYS_ADMIN),
+# Node 20, Chromium at $CHROMIUM or /usr/bin/chromium, and `npm ci` in this folder.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+if [ "${HIPPIUS_OWN_NETWORK:-}" != 1 ]; then
+    exec unshare --net -- env HIPPIUS_OWN_NETWORK=1 "$0" "$@"
+fi
+ip link set lo up
+
+WEB_URL=$1
+export WEB_URL
+shift
+"$@" &
+servers=$!
+trap 'kill -TERM "$servers" 2>/dev/null || true; wait "$servers" 2>/dev/null || true' EXIT INT TERM
+
+node --input-type=module -e '
+  const until = Date.now() + 30_000;
+  for (;;) {
+    try { if ((await fetch(process.env.WEB_URL + "/healthz")).ok) break; } catch {}
+    if (Date.now() > until) { console.error("no web server at " + process.env.WEB_URL); process.exit(1); }
+    await new Promise((wake) => setTimeout(wake, 50));
+  }'
+node --test "$here"/*.test.mjs

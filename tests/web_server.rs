@@ -1,0 +1,141 @@
+//! The web server as browsers and strangers meet it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hippius::telemetry::instruments::WebInstruments;
+use hippius::web::{WebConfig, WebServer, pages};
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let line = self.head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}:")))?;
+        Some(line[name.len() + 1..].trim())
+    }
+}
+
+async fn start(config: WebConfig) -> WebServer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    WebServer::start(listener, config, WebInstruments::new(&SdkMeterProvider::default().meter("test")))
+}
+
+/// Sends a request line and headers as they are; nothing tidies the path up.
+async fn ask(address: SocketAddr, request: &str, headers: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let text = format!("{request} HTTP/1.1\r\nhost: localhost:3000\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let reading = stream.read_to_end(&mut answer);
+    tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap().unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+#[tokio::test]
+async fn every_page_is_served_protected_and_as_what_it_is() {
+    let server = start(WebConfig::default()).await;
+    for page in pages::PAGES {
+        let answer = ask(server.local_addr(), &format!("GET {}", page.path), "").await;
+        assert_eq!(answer.status, 200, "{}", page.path);
+        assert_eq!(answer.header("content-type"), Some(page.content_type));
+        assert_eq!(answer.body.as_bytes(), page.bytes);
+        assert_eq!(answer.header("cache-control"), Some("no-cache"));
+    }
+    for request in ["GET /", "GET /nothing", "POST /", "GET /config.json", "HEAD /app.js"] {
+        let answer = ask(server.local_addr(), request, "").await;
+        let policy = answer.header("content-security-policy").unwrap_or_else(|| panic!("{request}"));
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(policy.contains("connect-src 'self' ws://localhost:8001 wss://localhost:8001;"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+        assert!(answer.header("permissions-policy").unwrap().contains("microphone=()"));
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_has_is_not_sent_again() {
+    let server = start(WebConfig::default()).await;
+    let first = ask(server.local_addr(), "GET /app.js", "").await;
+    let etag = first.header("etag").unwrap().to_owned();
+    for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+        let again = ask(server.local_addr(), "GET /app.js", &format!("if-none-match: {known}\r\n")).await;
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{known}");
+        assert_eq!(again.header("etag"), Some(etag.as_str()));
+        assert!(again.header("content-security-policy").is_some());
+    }
+    let other = ask(server.local_addr(), "GET /app.js", "if-none-match: \"x\"\r\n").await;
+    assert_eq!(other.status, 200);
+}
+
+#[tokio::test]
+async fn only_reading_is_possible() {
+    let server = start(WebConfig::default()).await;
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"] {
+        let answer = ask(server.local_addr(), &format!("{method} /"), "content-length: 0\r\n").await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
+    }
+    let head = ask(server.local_addr(), "HEAD /style.css", "").await;
+    let style = pages::find("/style.css").unwrap().0;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(head.header("content-length"), Some(style.bytes.len().to_string().as_str()));
+}
+
+#[tokio::test]
+async fn no_path_leads_out_of_the_table() {
+    let server = start(WebConfig::default()).await;
+    for path in [
+        "/../Cargo.toml",
+        "/..%2fCargo.toml",
+        "/%2e%2e/Cargo.toml",
+        "/%2e%2e%2fsrc%2fmain.rs",
+        "/./index.html",
+        "//index.html",
+        "/index.html/",
+        "/web/index.html",
+        "/etc/passwd",
+        "/%00",
+        "/app.js%00.html",
+        "/..\\..\\Cargo.toml",
+    ] {
+        let answer = ask(server.local_addr(), &format!("GET {path}"), "").await;
+        assert!(matches!(answer.status, 404 | 400), "{path}: {}", answer.status);
+        assert!(!answer.body.contains("hippius ="), "{path}");
+    }
+    assert_eq!(ask(server.local_addr(), "GET /?x=/../y", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_page_learns_where_signaling_is_and_which_servers_help() {
+    let server = start(WebConfig { signaling_port: Some(18001), ..WebConfig::default() }).await;
+    let config = ask(server.local_addr(), "GET /config.json", "").await;
+    assert_eq!(config.body, r#"{"signaling":{"port":18001,"path":"/signal"}}"#);
+    assert_eq!(config.header("cache-control"), Some("no-store"));
+    let ice = ask(server.local_addr(), "GET /ice", "").await;
+    assert_eq!(ice.body, r#"{"iceServers":[],"expires_at":null}"#);
+    assert_eq!(ask(server.local_addr(), "GET /healthz", "").await.status, 200);
+    let alone = start(WebConfig { signaling_port: None, ..WebConfig::default() }).await;
+    let config = ask(alone.local_addr(), "GET /config.json", "").await;
+    assert_eq!(config.body, r#"{"signaling":null}"#);
+}
+
+#[tokio::test]
+async fn a_shutdown_frees_the_port() {
+    let server = start(WebConfig::default()).await;
+    let address = server.local_addr();
+    assert_eq!(ask(address, "GET /", "").await.status, 200);
+    server.shutdown(Duration::from_secs(1)).await;
+    assert!(TcpListener::bind(address).await.is_ok());
+}
