@@ -52,7 +52,10 @@ fn in_a_namespace() {
         .env(INSIDE, "1")
         .status()
         .expect("unshare(1) is installed");
-    assert!(status.success(), "the browser test failed, or this user may not make a network namespace (run as root)");
+    assert!(
+        status.success(),
+        "the browser test failed, or this user may not make a network namespace (run as root)"
+    );
 }
 
 /// The signaling server, which the test stops and starts.
@@ -121,6 +124,7 @@ async fn drive() {
         .env("CONTROL_URL", format!("http://{control_address}"))
         .stdin(Stdio::null());
     // Every test in there has a time limit of its own.
-    let status = tokio::task::spawn_blocking(move || node.status()).await.unwrap().expect("node is installed");
+    let status =
+        tokio::task::spawn_blocking(move || node.status()).await.unwrap().expect("node is installed");
     assert!(status.success(), "the browser test failed; see its report above");
 }

@@ -57,13 +57,8 @@ fn keep_going(mut attacker: Attacker) -> tokio::task::JoinHandle<()> {
 }
 
 fn message(from: PeerId, topic: &str, text: &str) -> Vec<u8> {
-    let message = Message {
-        id: "1".into(),
-        from,
-        topic: topic.parse().unwrap(),
-        sent_at: 0,
-        text: text.into(),
-    };
+    let message =
+        Message { id: "1".into(), from, topic: topic.parse().unwrap(), sent_at: 0, text: text.into() };
     serde_json::to_vec(&message).unwrap()
 }
 
@@ -237,7 +232,8 @@ async fn strangers_who_stall_the_handshake_fill_only_their_places() {
     };
     let socket = SocketAddr::from((ip, port));
     let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(socket).unwrap()).collect();
-    eventually("those over the limit are refused", || async { victim.refused("connection").await >= 36 }).await;
+    eventually("those over the limit are refused", || async { victim.refused("connection").await >= 36 })
+        .await;
     drop(silent);
     let friends = join_all((0..3).map(|_| bootnode())).await;
     for friend in friends {

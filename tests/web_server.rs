@@ -55,7 +55,10 @@ async fn every_page_is_served_protected_and_as_what_it_is() {
     for request in ["GET /", "GET /nothing", "POST /", "GET /config.json", "HEAD /app.js"] {
         let answer = ask(server.local_addr(), request, "").await;
         let policy = answer.header("content-security-policy").unwrap_or_else(|| panic!("{request}"));
-        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
         assert!(policy.contains("connect-src 'self' ws://localhost:8001 wss://localhost:8001;"), "{policy}");
         assert!(!policy.contains("unsafe"), "{policy}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod client;
+pub mod console;
 pub mod detach;
 pub mod foreground;
 pub mod init;
@@ -51,6 +52,8 @@ enum Command {
     Stop(client::ActArgs),
     /// Restart processes or groups.
     Restart(client::ActArgs),
+    /// Talk to a running node.
+    Console(console::ConsoleArgs),
     Check(check::CheckArgs),
     Plan(plan::PlanArgs),
     Schema(schema::SchemaArgs),
@@ -95,6 +98,13 @@ pub async fn run() -> ExitCode {
         Command::Start(args) => client::act(Verb::Start, args).await,
         Command::Stop(args) => client::act(Verb::Stop, args).await,
         Command::Restart(args) => client::act(Verb::Restart, args).await,
+        Command::Console(args) => match console::run(&args).await {
+            Ok(outcome) => outcome.exit_code(),
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Check(args) => check::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Schema(args) => schema::run(args),

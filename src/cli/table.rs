@@ -34,7 +34,7 @@ pub fn summary(status: &Status, extent: Extent) -> String {
 
 fn table(processes: &[ProcessStatus], extent: Extent) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     let colour =
         io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if !colour {
