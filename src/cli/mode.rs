@@ -1,17 +1,15 @@
 //! The short form, `hippius --mode all|signaling|bootnode|node`: a topology in memory, run like `up` runs a file's.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::check;
 use super::foreground::{self, Audience, Options};
 use crate::supervisor::sockets;
-use crate::supervisor::state_dir::DEFAULT_DATA_DIR;
+use crate::supervisor::state_dir::{DEFAULT_DATA_DIR, Paths};
 use crate::topology::{ShortForm, ShortNode, Topology};
 
 const WEB_PORT: u16 = 3000;
@@ -177,16 +175,12 @@ impl Ports {
 fn free_folder() -> PathBuf {
     let numbered = (2..FOLDERS_TRIED).map(|number| PathBuf::from(format!("{DEFAULT_DATA_DIR}-{number}")));
     let first = PathBuf::from(DEFAULT_DATA_DIR);
-    let folder = std::iter::once(first.clone()).chain(numbered).find(|dir| !in_use(dir)).unwrap_or(first);
+    let folder = std::iter::once(first.clone())
+        .chain(numbered)
+        .find(|dir| !Paths::new(dir).is_in_use())
+        .unwrap_or(first);
     if folder != Path::new(DEFAULT_DATA_DIR) {
         println!("{DEFAULT_DATA_DIR} is used by another network: this one uses {}", folder.display());
     }
     folder
-}
-
-fn in_use(dir: &Path) -> bool {
-    match File::open(dir.join("supervisor/lock")) {
-        Ok(file) => Flock::lock(file, FlockArg::LockSharedNonblock).is_err(),
-        Err(_) => false,
-    }
 }

@@ -1,8 +1,14 @@
-//! `hippius plan`: what a topology would start, in order.
+//! `hippius plan`: what a topology would start, in order; against a running network, the difference.
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde::Serialize;
+
+use crate::supervisor::state_dir::Paths;
+use crate::topology::diff::PlanDiff;
+use crate::topology::plan::Plan;
 use crate::topology::{self, PlanTable, environment};
 
 /// Print what a topology would start, in order.
@@ -14,6 +20,9 @@ pub struct PlanArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Where state lives.
+    #[command(flatten)]
+    pub data: super::DataDir,
 }
 
 /// Runs the command.
@@ -26,11 +35,35 @@ pub fn run(args: PlanArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let table = PlanTable::new(&topology.plan());
-    if !args.json {
-        return super::print_line(&table.to_string());
+    let plan = topology.plan();
+    match running(&args.data.data_dir) {
+        None => print(&PlanTable::new(&plan), args.json),
+        Some(Ok(running)) => print(&PlanDiff::between(&running, &plan), args.json),
+        Some(Err(error)) => {
+            eprintln!("error: cannot read the plan of the network that runs: {error}");
+            ExitCode::FAILURE
+        }
     }
-    match serde_json::to_string_pretty(&table) {
+}
+
+/// The plan of the network that runs in `data_dir`, if one does.
+fn running(data_dir: &Path) -> Option<Result<Plan, String>> {
+    let paths = Paths::new(data_dir);
+    if !paths.is_in_use() {
+        return None;
+    }
+    let text = match std::fs::read(paths.plan()) {
+        Ok(text) => text,
+        Err(error) => return Some(Err(format!("{}: {error}", paths.plan().display()))),
+    };
+    Some(serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", paths.plan().display())))
+}
+
+fn print<T: Display + Serialize>(value: &T, json: bool) -> ExitCode {
+    if !json {
+        return super::print_line(&value.to_string());
+    }
+    match serde_json::to_string_pretty(value) {
         Ok(json) => super::print_line(&json),
         Err(error) => {
             eprintln!("error: the plan cannot be written as JSON: {error}");

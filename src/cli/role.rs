@@ -1,5 +1,6 @@
 //! `hippius bootnode`, `node`, `signaling`, `web`, `collector`: one role in the foreground, by itself.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,8 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::console;
 use crate::p2p::{NodeConfig, NodeRole};
-use crate::roles::config::{RoleConfig, load};
+use crate::roles::config::{LogConfig, RoleConfig, load};
 use crate::roles::{collector, node, runtime, signaling, web};
 use crate::signaling::config::SignalingConfig;
 use crate::telemetry::collector::CollectorConfig;
@@ -64,12 +66,34 @@ pub async fn run_node(args: NodeArgs, role: Role) -> ExitCode {
             own.insert(key.to_owned(), json!(values));
         }
     }
-    let config: RoleConfig<NodeConfig> = match configure(role, args.common, own) {
+    let mut config: RoleConfig<NodeConfig> = match configure(role, args.common, own) {
         Ok(config) => config,
         Err(code) => return code,
     };
     let kind = if role == Role::Bootnode { NodeRole::Bootnode } else { NodeRole::Node };
-    runtime::run(role, config, async |context, settings| node::start(context, settings, kind).await).await
+    let for_a_person = std::io::stdin().is_terminal()
+        && std::io::stdout().is_terminal()
+        && std::env::var_os("NOTIFY_SOCKET").is_none();
+    if for_a_person && config.log == LogConfig::default() {
+        // The prompt has the terminal; what goes well need not be told.
+        config.log.filter = "warn".to_owned();
+    }
+    runtime::run(role, config, async |context, settings| {
+        let (socket, stop) = (context.process.admin_socket(), context.stop.clone());
+        let mut started = node::start(context, settings, kind).await?;
+        if for_a_person {
+            println!("peer id {}", started.facts.peer_id.as_deref().unwrap_or_default());
+            started.facts.addresses.iter().for_each(|address| println!("listens on {address}"));
+            started.beside = Some(Box::pin(async move {
+                if let Err(error) = console::attach(&socket, console::Input::standard()).await {
+                    eprintln!("error: {error}");
+                }
+                stop.cancel();
+            }));
+        }
+        Ok(started)
+    })
+    .await
 }
 
 /// Runs `hippius signaling`.

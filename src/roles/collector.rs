@@ -20,6 +20,7 @@ pub async fn start(context: Context, config: CollectorConfig) -> Result<Started,
     Ok(Started {
         facts: Facts { peer_id: None, addresses: vec![format!("http://{}/metrics", collector.local_addr())] },
         admin: None,
+        beside: None,
         stop: Box::pin(collector.shutdown(DRAIN)),
     })
 }

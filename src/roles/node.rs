@@ -43,5 +43,5 @@ pub async fn start(context: Context, config: NodeConfig, role: NodeRole) -> Resu
         node.handle.shutdown().await;
         let _ = node.task.await;
     });
-    Ok(Started { facts, admin: Some(admin), stop })
+    Ok(Started { facts, admin: Some(admin), beside: None, stop })
 }

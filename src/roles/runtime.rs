@@ -56,6 +56,8 @@ pub struct Started {
     pub facts: Facts,
     /// Its part of the admin API.
     pub admin: Option<Extra>,
+    /// Runs beside it from the moment it is ready.
+    pub beside: Option<BoxFuture<'static, ()>>,
     /// Stops it; polled once, when the process is to end.
     pub stop: BoxFuture<'static, ()>,
 }
@@ -159,6 +161,9 @@ async fn live<S>(
     tracing::info!(addresses = started.facts.addresses.join(" "), "ready");
     state.set_ready(started.facts, started.admin);
     notifier.send(&notice);
+    if let Some(beside) = started.beside {
+        tokio::spawn(beside);
+    }
 
     match watchdog_interval().filter(|_| notifier.is_connected()) {
         None => stop.cancelled().await,

@@ -20,6 +20,7 @@ pub async fn start(context: Context, config: SignalingConfig) -> Result<Started,
     Ok(Started {
         facts: Facts { peer_id: None, addresses: vec![format!("ws://{}{PATH}", server.local_addr())] },
         admin: None,
+        beside: None,
         stop: Box::pin(server.shutdown(DRAIN)),
     })
 }

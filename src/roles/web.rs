@@ -20,6 +20,7 @@ pub async fn start(context: Context, config: WebConfig) -> Result<Started, RoleE
     Ok(Started {
         facts: Facts { peer_id: None, addresses: vec![format!("http://{}", server.local_addr())] },
         admin: None,
+        beside: None,
         stop: Box::pin(server.shutdown(DRAIN)),
     })
 }

@@ -21,7 +21,7 @@ use super::launch::{describe, reachable, tcp_address};
 use super::lifecycle::Lifecycle;
 use super::logs::Logs;
 use super::sockets::{self, BindError};
-use super::state_dir::{StateDir, StateError};
+use super::state_dir::{StateDir, StateError, write_private};
 use crate::control::http::{self, Limits, Server};
 use crate::control::socket;
 use crate::roles::runtime::raise_file_limit;
@@ -133,6 +133,11 @@ impl Supervisor {
             });
         }
 
+        let plan_path = state_dir.paths().plan();
+        serde_json::to_vec(&plan)
+            .map_err(io::Error::other)
+            .and_then(|text| write_private(&plan_path, &text))
+            .map_err(|source| StateError::Io { path: plan_path, source })?;
         let control_path = state_dir.paths().control_socket();
         let control_listener = socket::bind(&control_path)
             .await

@@ -4,6 +4,7 @@
 //! data/
 //!   supervisor/lock            held while a supervisor runs; its text says which
 //!   supervisor/control.sock    the control API
+//!   supervisor/plan.json       what it was asked to run
 //!   <process>/config.toml      what the process was told, mode 0600
 //!   <process>/admin.sock       the process's own API
 //!   <process>/peer_id.key …    the process's own state
@@ -63,6 +64,19 @@ impl Paths {
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         self.root.join("supervisor/control.sock")
+    }
+
+    /// The plan of the network that runs, or ran last, as JSON.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.root.join("supervisor/plan.json")
+    }
+
+    /// Whether a supervisor holds the folder.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        File::open(self.root.join("supervisor/lock"))
+            .is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
     }
 
     /// The folder of one process.
