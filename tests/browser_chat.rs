@@ -1,6 +1,8 @@
 //! The client in a real browser, against servers in this process, in a network namespace with nothing but loopback.
 //!
-//! Needs root, Node 20, Chromium and `npm ci` in `tests/browser`. The test itself is `tests/browser/*.test.mjs`.
+//! Needs root, Node 20, Chromium and `npm ci` in `tests/browser`. The tests themselves are
+//! `tests/browser/*.test.mjs`; `BROWSER_TEST=pattern` runs only those whose name matches, `SCREENSHOTS=folder` keeps
+//! pictures, and `VERBOSE=1` shows the pages' consoles.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,7 +54,10 @@ fn in_a_namespace() {
         .env(INSIDE, "1")
         .status()
         .expect("unshare(1) is installed");
-    assert!(status.success(), "the browser test failed, or this user may not make a network namespace (run as root)");
+    assert!(
+        status.success(),
+        "the browser test failed, or this user may not make a network namespace (run as root)"
+    );
 }
 
 /// The signaling server, which the test stops and starts.
@@ -115,12 +120,14 @@ async fn drive() {
     tests.sort();
     let mut node = Command::new("node");
     node.arg("--test")
+        .args(std::env::var("BROWSER_TEST").map(|only| format!("--test-name-pattern={only}")))
         .args(tests)
         .current_dir(&folder)
         .env("WEB_URL", format!("http://{}", web.local_addr()))
         .env("CONTROL_URL", format!("http://{control_address}"))
         .stdin(Stdio::null());
     // Every test in there has a time limit of its own.
-    let status = tokio::task::spawn_blocking(move || node.status()).await.unwrap().expect("node is installed");
+    let status =
+        tokio::task::spawn_blocking(move || node.status()).await.unwrap().expect("node is installed");
     assert!(status.success(), "the browser test failed; see its report above");
 }

@@ -123,9 +123,9 @@ async fn frames_that_are_no_text_end_the_connection() {
     fragments.resize(4, frame(OpCode::Data(Data::Continue), false, vec![b'x'; 100 * 1024]));
     let fragments = closed_after(&bench, fragments).await;
     assert!(matches!(fragments, Some(1009) | None), "{fragments:?}");
-    let refused = |reason: &'static str, times: f64| bench.until(reason, move |m| {
-        m.sum("ws_refused", &[("reason", reason)]) == times
-    });
+    let refused = |reason: &'static str, times: f64| {
+        bench.until(reason, move |m| m.sum("ws_refused", &[("reason", reason)]) == times)
+    };
     refused("binary", 1.0).await;
     refused("not_utf8", 1.0).await;
     refused("protocol", 1.0).await;
@@ -195,7 +195,8 @@ async fn a_reader_that_stops_is_cut_off_and_its_sender_is_told() {
 
 #[tokio::test]
 async fn who_never_registers_is_closed() {
-    let config = SignalingConfig { register_timeout: Duration::from_millis(50), ..SignalingConfig::default() };
+    let config =
+        SignalingConfig { register_timeout: Duration::from_millis(50), ..SignalingConfig::default() };
     let bench = Bench::new(config).await;
     let frame = bench.connect().await.end().await.expect("a reason");
     assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "register timeout"));

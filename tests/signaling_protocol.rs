@@ -16,7 +16,8 @@ async fn two_clients_meet_and_exchange_all_that_a_connection_needs() {
     let bench = Bench::new(SignalingConfig::default()).await;
     let mut a = bench.join("a").await;
     let mut b = bench.connect().await;
-    b.send("Register", json!({"peer_id": "b", "name": "Bela", "room": "lobby", "token": "x", "unknown": 1})).await;
+    b.send("Register", json!({"peer_id": "b", "name": "Bela", "room": "lobby", "token": "x", "unknown": 1}))
+        .await;
     let registered = b.expect("Registered").await;
     assert_eq!(registered["peer_id"], "b");
     assert_eq!(registered["peers"], json!([{"peer_id": "a", "name": ""}]));
@@ -29,7 +30,8 @@ async fn two_clients_meet_and_exchange_all_that_a_connection_needs() {
     assert_eq!(a.expect("Answer").await, json!({"from": "b", "to": "a", "sdp": "n"}));
     a.send("IceCandidate", json!({"from": "a", "to": "b", "candidate": "{}"})).await;
     assert_eq!(b.expect("IceCandidate").await, json!({"from": "a", "to": "b", "candidate": "{}"}));
-    let report = json!({"to": "b", "state": "connected", "connection_type": "stun", "bytes_sent": 1, "rtt": 0.001});
+    let report =
+        json!({"to": "b", "state": "connected", "connection_type": "stun", "bytes_sent": 1, "rtt": 0.001});
     a.send("Report", report).await;
     bench.until("one STUN connection", |m| m.sum("webrtc_connections", &[("type", "stun")]) == 1.0).await;
 
@@ -94,7 +96,12 @@ async fn a_drain_tells_clients_to_come_back_and_ends_in_time() {
     let frame = a.end().await.expect("a reason");
     assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1012, "service restart"));
     tokio::time::timeout(Duration::from_secs(5), stopping).await.unwrap().unwrap();
-    assert!(tokio::net::TcpListener::bind(address).await.is_ok(), "the port is free again");
+    let free = async {
+        while tokio::net::TcpListener::bind(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), free).await.expect("the port is free again");
 }
 
 #[tokio::test]
@@ -130,7 +137,10 @@ async fn plain_http_is_answered_in_kind() {
     for (request, status) in [
         ("GET /healthz HTTP/1.1\r\n", "200"),
         ("GET /signal HTTP/1.1\r\n", "426"),
-        ("GET /signal HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 12\r\n", "426"),
+        (
+            "GET /signal HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 12\r\n",
+            "426",
+        ),
         ("POST /signal HTTP/1.1\r\ncontent-length: 0\r\n", "405"),
         ("GET /signal/ HTTP/1.1\r\n", "404"),
         ("GET / HTTP/1.1\r\n", "404"),

@@ -255,7 +255,8 @@ impl Hub {
             }
             announce = true;
             token = self.fresh_token();
-            let member = Member { client: Some(client), name: name.clone(), resume: token.clone(), absence: 0 };
+            let member =
+                Member { client: Some(client), name: name.clone(), resume: token.clone(), absence: 0 };
             self.rooms.insert(room.clone(), peer.clone(), member);
         }
         self.clients.insert(client, Seat::At { room: room.clone(), peer: peer.clone() });
@@ -288,9 +289,12 @@ impl Hub {
         }
         let target = self.rooms.get(room, &to).and_then(|member| member.client).filter(|t| *t != client);
         match target {
-            Some(target) => {
-                Action::Relay { from: client, to: target, message: message(peer.clone(), to.clone()), peer: to }
-            }
+            Some(target) => Action::Relay {
+                from: client,
+                to: target,
+                message: message(peer.clone(), to.clone()),
+                peer: to,
+            },
             None => {
                 let message = format!("{to} is not connected");
                 refuse(client, ErrorCode::UnknownPeer, message, Some(to))

@@ -115,7 +115,8 @@ fn a_newcomer_sees_who_is_there_and_they_see_it() {
     bench.join(1, "a");
     assert!(bench.connect(2).is_empty());
     let actions = bench.send(2, register("b", None, None));
-    let Action::Send { client: ClientId(2), message: ServerMessage::Registered(registered) } = &actions[0] else {
+    let Action::Send { client: ClientId(2), message: ServerMessage::Registered(registered) } = &actions[0]
+    else {
         panic!("{actions:?}")
     };
     assert_eq!(registered.peers.iter().map(|p| p.peer_id.as_str()).collect::<Vec<_>>(), ["a"]);
@@ -129,8 +130,11 @@ fn messages_go_to_their_target_with_the_registered_sender() {
     bench.join(1, "a");
     bench.join(2, "b");
     for from in [None, Some("a")] {
-        let [Action::Relay { from: ClientId(1), to: ClientId(2), message: ServerMessage::Offer(offer), .. }] =
-            &bench.send(1, offer(from, "b"))[..]
+        let [
+            Action::Relay {
+                from: ClientId(1), to: ClientId(2), message: ServerMessage::Offer(offer), ..
+            },
+        ] = &bench.send(1, offer(from, "b"))[..]
         else {
             panic!("not relayed")
         };
@@ -319,7 +323,8 @@ impl World {
                 Action::Send { client, message } => self.deliver(client, message),
                 Action::Relay { from, to, peer, message } => {
                     let (_, sender) = self.views[&from].registered.clone().expect("the sender is registered");
-                    let (_, receiver) = self.views[&to].registered.clone().expect("the receiver is registered");
+                    let (_, receiver) =
+                        self.views[&to].registered.clone().expect("the receiver is registered");
                     assert_eq!(receiver, peer);
                     assert_eq!(self.asked[&from], self.asked[&to], "only within a room");
                     let ServerMessage::Offer(offer) = message else { panic!("{message:?}") };
@@ -417,7 +422,8 @@ fn run(hub: &mut Hub, world: &mut World, now: &mut Instant, step: Step) {
             let client = world.pick(client);
             let room = format!("r{room}");
             let resume = resume.and_then(|back| world.tokens.iter().rev().nth(back)).cloned();
-            let ClientMessage::Register(mut message) = register(&peer(p), Some(&room), resume.as_deref()) else {
+            let ClientMessage::Register(mut message) = register(&peer(p), Some(&room), resume.as_deref())
+            else {
                 unreachable!()
             };
             message.name = Name::parse(&format!("n{name}")).unwrap();
@@ -426,9 +432,7 @@ fn run(hub: &mut Hub, world: &mut World, now: &mut Instant, step: Step) {
             }
             (client, ClientMessage::Register(message))
         }
-        Step::Offer { client, from, to } => {
-            (world.pick(client), offer(from.map(peer).as_deref(), &peer(to)))
-        }
+        Step::Offer { client, from, to } => (world.pick(client), offer(from.map(peer).as_deref(), &peer(to))),
         Step::Report { client, to, connected } => {
             let state = connected.map_or(ConnectionState::Closed, |()| ConnectionState::Connected);
             (world.pick(client), report(&peer(to), state))

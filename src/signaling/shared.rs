@@ -206,7 +206,8 @@ impl Shared {
             }
             Action::Relay { from, to, peer, message } => {
                 let Some(text) = encode(&message) else { return };
-                let taken = state.outboxes.get(&to).is_some_and(|outbox| self.fits(outbox, &text, Share::Half));
+                let taken =
+                    state.outboxes.get(&to).is_some_and(|outbox| self.fits(outbox, &text, Share::Half));
                 if taken {
                     self.push(state, to, text);
                 } else {

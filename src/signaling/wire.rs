@@ -128,7 +128,7 @@ pub enum ConnectionState {
 pub enum ConnectionType {
     /// Host candidates on both sides.
     Direct,
-    /// At least one address learnt from a STUN server or from the peer.
+    /// At least one address that a STUN server showed.
     Stun,
     /// Through a relay.
     Turn,
@@ -325,7 +325,10 @@ mod tests {
         assert_eq!(code(r#"{"type":"Register"}"#), ErrorCode::BadMessage);
         assert_eq!(code(r#"{"type":7,"payload":{}}"#), ErrorCode::BadMessage);
         assert_eq!(code(r#"{"type":"Register","payload":{"peer_id":7}}"#), ErrorCode::BadMessage);
-        assert_eq!(code(r#"{"type":"Register","payload":{"peer_id":"a","peer_id":"b"}}"#), ErrorCode::BadMessage);
+        assert_eq!(
+            code(r#"{"type":"Register","payload":{"peer_id":"a","peer_id":"b"}}"#),
+            ErrorCode::BadMessage
+        );
         assert_eq!(code(r#"{"type":"Offer","payload":{"from":"a","to":"b"}}"#), ErrorCode::BadMessage);
         let deep = format!(r#"{{"type":"Offer","payload":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
         assert_eq!(code(&deep), ErrorCode::BadMessage);
@@ -340,8 +343,9 @@ mod tests {
         let refused = parse(&offer(MAX_SDP_BYTES + 1)).unwrap_err();
         assert_eq!(refused.code, ErrorCode::TooLarge);
         assert_eq!(refused.to, Id::parse("b").ok());
-        let candidate =
-            |n| format!(r#"{{"payload":{{"to":"b","candidate":"{}"}},"type":"IceCandidate"}}"#, "x".repeat(n));
+        let candidate = |n| {
+            format!(r#"{{"payload":{{"to":"b","candidate":"{}"}},"type":"IceCandidate"}}"#, "x".repeat(n))
+        };
         assert!(parse(&candidate(MAX_CANDIDATE_BYTES)).is_ok());
         assert_eq!(parse(&candidate(MAX_CANDIDATE_BYTES + 1)).unwrap_err().code, ErrorCode::TooLarge);
     }

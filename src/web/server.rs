@@ -98,11 +98,7 @@ fn answer(request: &Request<Incoming>, signaling_port: Option<u16>) -> Response<
         }
     };
     headers::protect(response.headers_mut(), request.headers(), signaling_port);
-    if request.method() == Method::HEAD {
-        without_body(response)
-    } else {
-        response
-    }
+    if request.method() == Method::HEAD { without_body(response) } else { response }
 }
 
 fn content(path: &str, request: &HeaderMap, signaling_port: Option<u16>) -> Response<Body> {

@@ -78,7 +78,8 @@ impl Client {
     /// The next message, whatever it is.
     pub async fn next(&mut self) -> Value {
         loop {
-            let message = tokio::time::timeout(DEADLINE, self.socket.next()).await.expect("a message in time");
+            let message =
+                tokio::time::timeout(DEADLINE, self.socket.next()).await.expect("a message in time");
             match message.expect("the connection is open").unwrap() {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
                 Message::Ping(_) | Message::Pong(_) => {}
