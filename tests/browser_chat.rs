@@ -1,6 +1,8 @@
 //! The client in a real browser, against servers in this process, in a network namespace with nothing but loopback.
 //!
-//! Needs root, Node 20, Chromium and `npm ci` in `tests/browser`. The test itself is `tests/browser/*.test.mjs`.
+//! Needs root, Node 20, Chromium and `npm ci` in `tests/browser`. The tests themselves are
+//! `tests/browser/*.test.mjs`; `BROWSER_TEST=pattern` runs only those whose name matches, `SCREENSHOTS=folder` keeps
+//! pictures, and `VERBOSE=1` shows the pages' consoles.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -118,6 +120,7 @@ async fn drive() {
     tests.sort();
     let mut node = Command::new("node");
     node.arg("--test")
+        .args(std::env::var("BROWSER_TEST").map(|only| format!("--test-name-pattern={only}")))
         .args(tests)
         .current_dir(&folder)
         .env("WEB_URL", format!("http://{}", web.local_addr()))

@@ -96,7 +96,12 @@ async fn a_drain_tells_clients_to_come_back_and_ends_in_time() {
     let frame = a.end().await.expect("a reason");
     assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1012, "service restart"));
     tokio::time::timeout(Duration::from_secs(5), stopping).await.unwrap().unwrap();
-    assert!(tokio::net::TcpListener::bind(address).await.is_ok(), "the port is free again");
+    let free = async {
+        while tokio::net::TcpListener::bind(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), free).await.expect("the port is free again");
 }
 
 #[tokio::test]

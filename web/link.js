@@ -118,7 +118,7 @@ export class Link extends EventTarget {
     } catch (error) {
       console.warn("offer", error);
     } finally {
-      this.#makingOffer = false;
+      if (pc === this.#pc) this.#makingOffer = false;
     }
   }
 
@@ -130,10 +130,14 @@ export class Link extends EventTarget {
       if (description.type !== "offer") return;
       this.#fresh();
     }
-    const pc = this.#pc;
-    const ready = !this.#makingOffer && (pc.signalingState === "stable" || this.#answerPending);
-    this.#ignoreOffer = description.type === "offer" && !ready && !this.#polite;
+    const ready = !this.#makingOffer && (this.#pc.signalingState === "stable" || this.#answerPending);
+    const collision = description.type === "offer" && !ready;
+    this.#ignoreOffer = collision && !this.#polite;
     if (this.#ignoreOffer) return;
+    // Taking back the very first offer would take the data channel's transport with it, and Chromium does not
+    // give the channel another. Nothing is lost with a connection that has not begun.
+    if (collision && !before) this.#fresh();
+    const pc = this.#pc;
     if (description.type === "answer" && pc.signalingState !== "have-local-offer") return;
     this.#answerPending = description.type === "answer";
     try {

@@ -1,7 +1,7 @@
 // What is seen: paints people, conversation and states. Decides nothing.
 
 import { byId, make, paintAvatar, setText } from "./dom.js";
-import { deliveryWords, failureWords, linkWords, signalingWords } from "./words.js";
+import { composerWords, deliveryWords, failureWords, linkWords, signalingWords } from "./words.js";
 
 const rows = new Map();
 let shown = null;
@@ -27,12 +27,16 @@ export const linkTo = (id) => `${location.origin}/#peer=${id}`;
 
 export function paintSignaling(status, url, failures) {
   const { pill, help } = signalingWords(status, url, failures);
+  const news = help && byId("signaling-help").hidden;
   byId("signaling").dataset.tone = pill.tone;
   setText(byId("signaling-text"), pill.text);
   byId("signaling-help").hidden = !help;
   if (help) {
     setText(byId("signaling-help-title"), help.title);
     setText(byId("signaling-help-text"), help.text);
+    setText(byId("signaling-help-next"), help.next ?? "");
+    // Said once; the seconds that count down are for the eye.
+    if (news) announce(`${help.title}. ${help.text}`);
     byId("signaling-help-action").hidden = !help.action;
     setText(byId("signaling-help-action"), help.action ?? "");
   }
@@ -106,15 +110,15 @@ export function paintConversation(peer) {
   paintAvatar(byId("chat-avatar"), peer.id, peer.name);
   setText(byId("chat-name"), nameOf(peer));
   setText(byId("chat-id"), peer.id);
+  byId("chat-id-line").hidden = !peer.name;
   byId("chat-state").dataset.tone = words.tone;
   setText(byId("chat-state-text"), words.long);
   const action = byId("chat-action");
   const connected = peer.state === "open" || peer.state === "interrupted";
-  const trying = peer.state === "connecting" || peer.state === "waiting";
-  setText(action, connected ? "Disconnect" : trying ? "Cancel" : "Connect");
-  action.hidden = peer.state === "failed";
+  setText(action, connected ? "Disconnect" : peer.state === "connecting" ? "Cancel" : "Connect");
+  action.hidden = peer.state === "failed" || (!peer.link && !peer.present);
   const help = byId("chat-help");
-  help.hidden = peer.state !== "failed" && peer.state !== "waiting";
+  help.hidden = peer.state !== "failed";
   if (!help.hidden) {
     const failure = failureWords(peer.reason, nameOf(peer));
     setText(byId("chat-help-title"), failure.title);
@@ -123,7 +127,7 @@ export function paintConversation(peer) {
   const open = peer.state === "open";
   byId("message").disabled = !open;
   byId("send").disabled = !open;
-  byId("message").placeholder = open ? `Message to ${nameOf(peer)}` : "You can write once you are connected";
+  byId("message").placeholder = composerWords(peer, nameOf(peer));
   if (shown !== peer.id) {
     shown = peer.id;
     byId("log").replaceChildren();

@@ -9,8 +9,6 @@ export function linkWords(peer) {
       return { tone: "good", short: "Connected", long: ["Connected", pathWords(peer.path), rttWords(peer.rtt)].filter(Boolean).join(" · ") };
     case "interrupted":
       return { tone: "wait", short: "Interrupted, reconnecting…", long: "Interrupted, reconnecting…" };
-    case "waiting":
-      return { tone: "wait", short: "Waiting for them", long: "Waiting for them" };
     case "failed":
       return { tone: "bad", short: "Could not connect", long: "Could not connect" };
     default:
@@ -71,17 +69,24 @@ export function signalingWords({ state, retryAt }, url, failures) {
   // One broken connection mends itself before anybody could read about it.
   if (state !== "online" && failures > 1) {
     const wait = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
-    const next = state === "waiting" ? `Next try in ${wait} s.` : "Trying now.";
     return {
       pill,
       help: {
         title: "The signaling server does not answer",
-        text: `Is it running, and is ${url} reachable from here? Open chats go on. ${next}`,
+        text: `Is it running, and is ${url} reachable from here? Open chats go on.`,
+        next: state === "waiting" ? `Next try in ${wait} s.` : "Trying now.",
         action: "Try now",
       },
     };
   }
   return { pill, help: null };
+}
+
+/** What the field for a message says. */
+export function composerWords(peer, name) {
+  if (peer.state === "open") return `Message to ${name}`;
+  if (peer.state === "interrupted") return "One moment, the connection is being mended";
+  return peer.present || peer.state !== "closed" ? "You can write once you are connected" : `${name} has left`;
 }
 
 /** What stands under a message of one's own. */

@@ -128,7 +128,7 @@ pub enum ConnectionState {
 pub enum ConnectionType {
     /// Host candidates on both sides.
     Direct,
-    /// At least one address learnt from a STUN server or from the peer.
+    /// At least one address that a STUN server showed.
     Stun,
     /// Through a relay.
     Turn,

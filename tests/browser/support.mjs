@@ -21,6 +21,7 @@ export async function startBrowser() {
       "--allow-loopback-in-peer-connection", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
     ],
     viewport: { width: 1180, height: 760 },
+    reducedMotion: "reduce",
   });
   await context.grantPermissions(["microphone"], { origin: new URL(web).origin });
   context.setDefaultTimeout(15_000);
@@ -37,6 +38,7 @@ export async function openWindow(context, { hash = "", name } = {}) {
   page.problems = [];
   page.on("pageerror", (error) => page.problems.push(String(error)));
   page.on("console", (message) => {
+    if (process.env.VERBOSE) console.error(message.type(), message.text());
     if (/Content Security Policy|Refused to/.test(message.text())) page.problems.push(message.text());
   });
   await page.goto(`${web}/${hash}`);
