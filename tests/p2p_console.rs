@@ -103,7 +103,8 @@ async fn a_message_typed_into_one_console_arrives_in_the_other() {
     let bootnode = bootnode().await;
     let address = bootnode.address().await;
     let (first, second) = (member(&address).await, member(&address).await);
-    eventually("both are connected", || async { first.peers().await == 2 && second.peers().await == 2 }).await;
+    eventually("both are connected", || async { first.peers().await == 2 && second.peers().await == 2 })
+        .await;
     let (first_socket, second_socket) = (serve(&first).await, serve(&second).await);
 
     let (typed, pipe) = Pipe::new();
@@ -112,7 +113,8 @@ async fn a_message_typed_into_one_console_arrives_in_the_other() {
     typed.send(b"/topics\n".to_vec()).unwrap();
     eventually("the listener's console answers", || async { heard.text().contains("lobby") }).await;
 
-    let (outcome, sent, _) = run(&first_socket, "/send lobby \"hi \\\"all\\\"\"\nplain \u{1b}[2J text\n").await;
+    let (outcome, sent, _) =
+        run(&first_socket, "/send lobby \"hi \\\"all\\\"\"\nplain \u{1b}[2J text\n").await;
     assert_eq!(outcome.failed, 0);
     assert_eq!(sent, "sent to lobby: 1 peer\nsent to lobby: 1 peer\n");
     let from = first.handle.peer_id();

@@ -71,7 +71,10 @@ async fn every_address_is_bound_and_carries_the_peer_id() {
     assert_eq!(addresses.len(), 2);
     for address in addresses {
         let text = address.to_string();
-        assert!(text.ends_with(&format!("/p2p/{}", node.handle.peer_id())) && !text.contains("/tcp/0/"), "{text}");
+        assert!(
+            text.ends_with(&format!("/p2p/{}", node.handle.peer_id())) && !text.contains("/tcp/0/"),
+            "{text}"
+        );
     }
 }
 
