@@ -5,6 +5,7 @@
 //! all of them succeeded. Whatever comes from other peers is printed with its control characters escaped.
 
 pub mod command;
+mod editing;
 mod events;
 mod render;
 mod script;

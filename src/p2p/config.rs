@@ -17,6 +17,11 @@ pub struct NodeConfig {
     pub low_peers: u32,
     /// Above this many connected peers the node closes some. Default 16; a bootnode's is 1,000.
     pub high_peers: u32,
+    /// Messages of one author that may come at once after a silence; more are dropped. Default 500. See
+    /// [`RateLimiter`](super::limits::RateLimiter).
+    pub message_burst: u32,
+    /// Messages of one author a second in the long run. Default 50. One neighbour may pass on ten times as much.
+    pub message_rate: u32,
 }
 
 impl Default for NodeConfig {
@@ -27,6 +32,8 @@ impl Default for NodeConfig {
             topics: Vec::new(),
             low_peers: 6,
             high_peers: 16,
+            message_burst: 500,
+            message_rate: 50,
         }
     }
 }

@@ -116,6 +116,8 @@ pub struct PeerInfo {
     pub address: Multiaddr,
     /// Who opened the connection.
     pub direction: Direction,
+    /// Connections with this peer: 1, or 2 for a moment after both sides dialled each other.
+    pub connections: usize,
     /// Unix time in seconds.
     pub connected_since: u64,
     /// Last round trip, in milliseconds; `None` before the first ping came back.

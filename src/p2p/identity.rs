@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_leaves_no_half_key() {
+    fn a_key_that_cannot_be_written_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         // A folder in the way of the temporary file stands for any write that fails; removing it fails too.
         let blocker = dir.path().join(TEMPORARY_FILE);

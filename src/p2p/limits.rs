@@ -53,10 +53,21 @@ pub struct Rate {
     pub per_second: f64,
 }
 
-/// One author: a person types one a second, a script may send a page of lines at once.
-pub const AUTHOR_RATE: Rate = Rate { burst: 500.0, per_second: 50.0 };
-/// One neighbour, with all that it passes on for others: ten such authors.
-pub const NEIGHBOUR_RATE: Rate = Rate { burst: 5_000.0, per_second: 500.0 };
+impl Rate {
+    /// One author's rate. The defaults: a person types one message a second, a script may send a page of lines at once.
+    #[must_use]
+    pub fn of_author(config: &NodeConfig) -> Self {
+        Self { burst: config.message_burst.into(), per_second: config.message_rate.into() }
+    }
+
+    /// One neighbour's rate, with all that it passes on for others: ten authors'.
+    #[must_use]
+    pub fn of_neighbour(config: &NodeConfig) -> Self {
+        let author = Self::of_author(config);
+        Self { burst: author.burst * 10.0, per_second: author.per_second * 10.0 }
+    }
+}
+
 /// Peers with a bucket of their own.
 const MAX_BUCKETS: usize = 1_024;
 
@@ -124,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_worked_example_holds() {
-        let mut limiter = RateLimiter::new(AUTHOR_RATE);
+        let mut limiter = RateLimiter::new(Rate::of_author(&NodeConfig::default()));
         let (peer, start) = (PeerId::random(), Instant::now());
         assert_eq!(admitted(&mut limiter, peer, 600, start), 500);
         assert_eq!(admitted(&mut limiter, peer, 600, start + Duration::from_secs(1)), 50);
@@ -133,7 +144,7 @@ mod tests {
 
     #[test]
     fn one_peer_does_not_use_up_anothers_tokens() {
-        let mut limiter = RateLimiter::new(AUTHOR_RATE);
+        let mut limiter = RateLimiter::new(Rate::of_author(&NodeConfig::default()));
         let now = Instant::now();
         assert_eq!(admitted(&mut limiter, PeerId::random(), 600, now), 500);
         assert_eq!(admitted(&mut limiter, PeerId::random(), 1, now), 1);
@@ -141,7 +152,7 @@ mod tests {
 
     #[test]
     fn strangers_cannot_fill_the_memory() {
-        let mut limiter = RateLimiter::new(AUTHOR_RATE);
+        let mut limiter = RateLimiter::new(Rate::of_author(&NodeConfig::default()));
         let now = Instant::now();
         for _ in 0..3 * MAX_BUCKETS {
             limiter.admit(PeerId::random(), now);

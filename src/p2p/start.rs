@@ -21,7 +21,7 @@ use super::config::NodeConfig;
 use super::event::EVENT_QUEUE;
 use super::handle::{Handle, MAX_TOPICS};
 use super::identity::Identity;
-use super::limits::NodeRole;
+use super::limits::{NodeRole, Rate, RateLimiter};
 use super::metrics::{Refusals, Traffic};
 use super::peers::{Manager, Settings};
 use super::runner::{Parts, Runner};
@@ -148,6 +148,8 @@ pub async fn start(
         instruments,
         refusals,
         traffic,
+        authors: RateLimiter::new(Rate::of_author(&config)),
+        neighbours: RateLimiter::new(Rate::of_neighbour(&config)),
         identity,
     });
     Ok(Node { handle, task: tokio::spawn(runner.run()) })

@@ -55,8 +55,12 @@ struct PublishBody {
     text: String,
 }
 
-/// An answer that is an error already.
-type Answer = Result<Response<Body>, Response<Body>>;
+/// An answer, or the answer that tells what was wrong; boxed, since a response is large for an error.
+type Answer = Result<Response<Body>, Box<Response<Body>>>;
+
+fn refusal(status: StatusCode, code: &str, message: &str) -> Box<Response<Body>> {
+    Box::new(http::error(status, code, message))
+}
 
 /// Answers `request`, or gives `None` where the path is none of a node's.
 pub async fn handle(handle: &Handle, request: Request<Incoming>) -> Option<Response<Body>> {
@@ -83,7 +87,7 @@ pub async fn handle(handle: &Handle, request: Request<Incoming>) -> Option<Respo
         | "/v1/publish" => Err(wrong_method("POST")),
         _ => return None,
     };
-    Some(answer.unwrap_or_else(|error| error))
+    Some(answer.unwrap_or_else(|refusal| *refusal))
 }
 
 async fn status(handle: &Handle) -> Answer {
@@ -105,16 +109,16 @@ async fn connect(handle: &Handle, request: Request<Incoming>) -> Answer {
     let ConnectBody { address } = body(request).await?;
     let address: Multiaddr = address.parse().map_err(|error| {
         let message = format!("{address:?} is not a multiaddr ({error}); e.g. /ip4/127.0.0.1/tcp/4002");
-        http::error(StatusCode::BAD_REQUEST, "bad_address", &message)
+        refusal(StatusCode::BAD_REQUEST, "bad_address", &message)
     })?;
     match handle.connect(address).await {
         Ok(peer) => Ok(ok(&json!({ "peer_id": peer.to_base58() }))),
         Err(ConnectError::Gone(_)) => Err(gone(())),
         Err(error @ ConnectError::Myself(_)) => {
-            Err(http::error(StatusCode::BAD_REQUEST, "myself", &error.to_string()))
+            Err(refusal(StatusCode::BAD_REQUEST, "myself", &error.to_string()))
         }
         Err(error @ ConnectError::Failed { .. }) => {
-            Err(http::error(StatusCode::BAD_GATEWAY, "connect_failed", &error.to_string()))
+            Err(refusal(StatusCode::BAD_GATEWAY, "connect_failed", &error.to_string()))
         }
     }
 }
@@ -122,7 +126,7 @@ async fn connect(handle: &Handle, request: Request<Incoming>) -> Answer {
 async fn disconnect(handle: &Handle, request: Request<Incoming>) -> Answer {
     let DisconnectBody { peer_id } = body(request).await?;
     let peer: PeerId = peer_id.parse().map_err(|_| {
-        http::error(StatusCode::BAD_REQUEST, "bad_peer", &format!("{peer_id:?} is not a peer id"))
+        refusal(StatusCode::BAD_REQUEST, "bad_peer", &format!("{peer_id:?} is not a peer id"))
     })?;
     let closed = handle.disconnect(peer).await.map_err(gone)?;
     Ok(ok(&json!({ "closed": closed })))
@@ -140,12 +144,12 @@ async fn join(handle: &Handle, request: Request<Incoming>, if_joined: IfJoined) 
     match (handle.join(topic.clone()).await, if_joined) {
         (Ok(false), IfJoined::Conflict) => {
             let message = format!("topic {topic} is joined already");
-            Err(http::error(StatusCode::CONFLICT, "topic_exists", &message))
+            Err(refusal(StatusCode::CONFLICT, "topic_exists", &message))
         }
         (Ok(changed), _) => Ok(ok(&json!({ "topic": topic, "changed": changed }))),
         (Err(JoinError::Gone(_)), _) => Err(gone(())),
         (Err(error @ JoinError::TooMany), _) => {
-            Err(http::error(StatusCode::CONFLICT, "too_many_topics", &error.to_string()))
+            Err(refusal(StatusCode::CONFLICT, "too_many_topics", &error.to_string()))
         }
     }
 }
@@ -169,7 +173,7 @@ async fn publish(handle: &Handle, request: Request<Incoming>) -> Answer {
             PublishError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "publish_failed"),
             PublishError::Gone(_) => (StatusCode::SERVICE_UNAVAILABLE, "gone"),
         };
-        http::error(status, code, &error.to_string())
+        refusal(status, code, &error.to_string())
     })?;
     Ok(http::json(StatusCode::OK, &published))
 }
@@ -180,7 +184,7 @@ fn events(handle: &Handle, query: Option<&str>) -> Answer {
         Some(Ok(name)) => Some(valid_topic(&name)?),
         Some(Err(())) => {
             let message = "the only parameter is topic=NAME, percent-encoded";
-            return Err(http::error(StatusCode::BAD_REQUEST, "bad_query", message));
+            return Err(refusal(StatusCode::BAD_REQUEST, "bad_query", message));
         }
     };
     let events = handle.subscribe_events().map_err(gone)?;
@@ -227,20 +231,16 @@ fn wanted_topic(query: &str) -> Result<String, ()> {
     String::from_utf8(decoded).map_err(|_| ())
 }
 
-fn valid_topic(name: &str) -> Result<Topic, Response<Body>> {
-    name.parse::<Topic>()
-        .map_err(|error| http::error(StatusCode::BAD_REQUEST, "bad_topic", &error.to_string()))
+fn valid_topic(name: &str) -> Result<Topic, Box<Response<Body>>> {
+    name.parse::<Topic>().map_err(|error| refusal(StatusCode::BAD_REQUEST, "bad_topic", &error.to_string()))
 }
 
-async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Response<Body>> {
-    let bytes =
-        http::read_body(request.into_body().boxed(), MAX_BODY_BYTES).await.map_err(|error| error.reply())?;
+async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Box<Response<Body>>> {
+    let bytes = http::read_body(request.into_body().boxed(), MAX_BODY_BYTES)
+        .await
+        .map_err(|error| Box::new(error.reply()))?;
     serde_json::from_slice(&bytes).map_err(|error| {
-        http::error(
-            StatusCode::BAD_REQUEST,
-            "bad_json",
-            &format!("the body is not what it should be: {error}"),
-        )
+        refusal(StatusCode::BAD_REQUEST, "bad_json", &format!("the body is not what it should be: {error}"))
     })
 }
 
@@ -248,13 +248,13 @@ fn ok(value: &serde_json::Value) -> Response<Body> {
     http::json(StatusCode::OK, value)
 }
 
-fn gone<E>(_: E) -> Response<Body> {
-    http::error(StatusCode::SERVICE_UNAVAILABLE, "gone", "the node has stopped")
+fn gone<E>(_: E) -> Box<Response<Body>> {
+    refusal(StatusCode::SERVICE_UNAVAILABLE, "gone", "the node has stopped")
 }
 
-fn wrong_method(right: &'static str) -> Response<Body> {
+fn wrong_method(right: &'static str) -> Box<Response<Body>> {
     let message = format!("this path takes {right} only");
-    let mut response = http::error(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", &message);
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", &message);
     response.headers_mut().insert(hyper::header::ALLOW, hyper::header::HeaderValue::from_static(right));
     response
 }

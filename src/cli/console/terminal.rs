@@ -1,26 +1,30 @@
 //! The console on a terminal: an editor with history and completion, events above the prompt.
 //!
-//! The editor sits in `read` on a thread of its own, and so does the printer, which may wait for the editor. The
+//! The editor sits in `read` on a thread of its own, and the printer, which may wait for the terminal, on another. The
 //! task between them never waits for either.
+//!
+//! rustyline's own external printer is not used: with it, the editor waits for the terminal although characters
+//! that came together with the last one are still in its buffer, so that a line typed ahead stays unseen until the next key.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
+use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
-use rustyline::validate::Validator;
-use rustyline::{Context, Editor, ExternalPrinter, Helper};
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Context, Editor, Helper};
 use tokio::sync::mpsc;
 
 use super::command::{self, COMMANDS};
+use super::editing::Editing;
 use super::events::Events;
 use super::session::{Reply, Session};
 use super::{ConsoleError, Outcome, render};
@@ -30,6 +34,7 @@ use crate::p2p::Event;
 const PRINT_QUEUE: usize = 256;
 
 type Topics = Arc<Mutex<Vec<String>>>;
+type Shown = Arc<Mutex<Editing>>;
 
 pub(super) async fn run(socket: &Path) -> Result<Outcome, ConsoleError> {
     let mut session = Session::open(socket).await?;
@@ -40,7 +45,7 @@ pub(super) async fn run(socket: &Path) -> Result<Outcome, ConsoleError> {
     let mut terminal = Terminal::open(topics.clone())?;
     terminal.print(vec!["/help lists the commands; /quit leaves".to_owned()]);
     loop {
-        *topics.lock().unwrap_or_else(PoisonError::into_inner) = session.topics().await;
+        *lock(&topics) = session.topics().await;
         terminal.prompt(&session);
         let line = loop {
             tokio::select! {
@@ -86,17 +91,21 @@ impl Terminal {
     fn open(topics: Topics) -> Result<Self, ConsoleError> {
         let failed = |error: ReadlineError| ConsoleError::Terminal(error.to_string());
         let mut editor: Editor<Completion, DefaultHistory> = Editor::new().map_err(failed)?;
-        editor.set_helper(Some(Completion { topics }));
-        let mut above = editor.create_external_printer().map_err(failed)?;
+        let shown = Shown::default();
+        editor.set_helper(Some(Completion { topics, shown: shown.clone() }));
         let (prompts, prompt_requests) = sync_channel(1);
         let (line_sender, lines) = mpsc::channel(1);
         let (printer, to_print) = sync_channel::<String>(PRINT_QUEUE);
+        let editing = shown.clone();
         thread::Builder::new()
             .name("console-editor".to_owned())
-            .spawn(move || edit(&mut editor, &prompt_requests, &line_sender))?;
+            .spawn(move || edit(&mut editor, &prompt_requests, &line_sender, &editing))?;
         thread::Builder::new().name("console-printer".to_owned()).spawn(move || {
             while let Ok(text) = to_print.recv() {
-                if above.print(text).is_err() {
+                // Held while writing: the line must not change between what is drawn and what is there.
+                let shown = lock(&shown);
+                let mut output = io::stdout().lock();
+                if output.write_all(shown.above(&text).as_bytes()).and_then(|()| output.flush()).is_err() {
                     return;
                 }
             }
@@ -117,7 +126,7 @@ impl Terminal {
         if self.dropped > 0 {
             lines.insert(0, format!("({} messages could not be shown in time)", self.dropped));
         }
-        match self.printer.try_send(lines.join("\n") + "\n") {
+        match self.printer.try_send(lines.join("\n")) {
             Err(TrySendError::Full(_)) => self.dropped += 1,
             _ => self.dropped = 0,
         }
@@ -129,9 +138,14 @@ fn edit(
     editor: &mut Editor<Completion, DefaultHistory>,
     prompts: &Receiver<String>,
     lines: &mpsc::Sender<String>,
+    shown: &Shown,
 ) {
     while let Ok(prompt) = prompts.recv() {
-        let Ok(line) = editor.readline(&prompt) else { return };
+        let columns = editor.dimensions().map_or(80, |(columns, _)| columns.into());
+        lock(shown).begin(&prompt, columns);
+        let line = editor.readline(&prompt);
+        lock(shown).end();
+        let Ok(line) = line else { return };
         // History in memory only: what was typed may be private.
         let _ = editor.add_history_entry(line.as_str());
         if lines.blocking_send(line).is_err() {
@@ -157,9 +171,15 @@ impl Drop for TerminalMode {
     }
 }
 
-/// Completes commands, and topics where a command takes one.
+/// Completes commands, and topics where a command takes one; and tells the printer what the line looks like.
 struct Completion {
     topics: Topics,
+    shown: Shown,
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Neither the topics nor the line can be left half changed by a panic.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Completer for Completion {
@@ -171,16 +191,37 @@ impl Completer for Completion {
         position: usize,
         _: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<String>)> {
-        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let topics = lock(&self.topics);
         Ok(complete(line.get(..position).unwrap_or(line), &topics))
     }
 }
 
+/// Called after every edit.
 impl Hinter for Completion {
     type Hint = String;
+
+    fn hint(&self, line: &str, position: usize, _: &Context<'_>) -> Option<String> {
+        lock(&self.shown).change(line, position);
+        None
+    }
 }
-impl Highlighter for Completion {}
-impl Validator for Completion {}
+
+/// Called after every move of the cursor.
+impl Highlighter for Completion {
+    fn highlight_char(&self, line: &str, position: usize, _: CmdKind) -> bool {
+        lock(&self.shown).change(line, position);
+        false
+    }
+}
+
+/// Called when the line is finished.
+impl Validator for Completion {
+    fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        lock(&self.shown).end();
+        Ok(ValidationResult::Valid(None))
+    }
+}
+
 impl Helper for Completion {}
 
 /// Where the word under the cursor begins, and what it may become.

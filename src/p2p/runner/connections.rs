@@ -177,6 +177,7 @@ impl Runner {
                     peer_id: *peer,
                     address: connection.address.clone(),
                     direction: connection.direction,
+                    connections: known.connections.len(),
                     connected_since: since.as_secs(),
                     latency_ms: known.latency.map(|latency| latency.as_secs_f64() * 1e3),
                     agent: known.agent.clone(),

@@ -22,7 +22,7 @@ use super::command::Command;
 use super::event::Event;
 use super::handle::ConnectError;
 use super::identity::Identity;
-use super::limits::{AUTHOR_RATE, NEIGHBOUR_RATE, RateLimiter};
+use super::limits::RateLimiter;
 use super::metrics::{Refusals, Refused, Traffic};
 use super::peers::{self, Action, Manager};
 use super::scout::Found;
@@ -43,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) instruments: P2pInstruments,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) traffic: Traffic,
+    pub(crate) authors: RateLimiter,
+    pub(crate) neighbours: RateLimiter,
     pub(crate) identity: Identity,
 }
 
@@ -91,8 +93,8 @@ impl Runner {
             doubles: VecDeque::new(),
             connecting: HashMap::new(),
             topics: parts.topics,
-            authors: RateLimiter::new(AUTHOR_RATE),
-            neighbours: RateLimiter::new(NEIGHBOUR_RATE),
+            authors: parts.authors,
+            neighbours: parts.neighbours,
             events: parts.events,
             instruments: parts.instruments,
             refusals: parts.refusals,
