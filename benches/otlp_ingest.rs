@@ -15,9 +15,9 @@ use hippius::telemetry::stats::Stats;
 use hippius::telemetry::store::{Limits, SharedStore};
 use hippius::telemetry::supervisor::supervisor_meter;
 use hippius::telemetry::token::Token;
-use hippius::telemetry::{exposition, host, receiver};
+use hippius::telemetry::{catalogue, exposition, host, receiver};
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::MeterProvider;
+use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
@@ -57,7 +57,7 @@ fn main() {
     let reader = Reader(std::sync::Arc::new(ManualReader::builder().build()));
     let provider = SdkMeterProvider::builder().with_reader(reader.clone()).build();
     let meter = provider.meter("bench");
-    record(&P2pInstruments::new(&meter));
+    record(&P2pInstruments::new(&meter), &meter);
     host::observe(&meter, Path::new("/")).expect("/proc is there");
 
     let mut metrics = ResourceMetrics::default();
@@ -147,7 +147,7 @@ fn over_sockets() {
                 role: "node".to_owned(),
             })
             .expect("the endpoint is good");
-            record(&P2pInstruments::new(&meter));
+            record(&P2pInstruments::new(&meter), &meter);
             host::observe(&meter, Path::new("/")).expect("/proc is there");
             // Starts are spread as those of real processes are.
             std::thread::sleep(Duration::from_millis(7));
@@ -177,7 +177,15 @@ fn over_sockets() {
     });
 }
 
-fn record(p2p: &P2pInstruments) {
+fn record(p2p: &P2pInstruments, meter: &Meter) {
+    let by_peer = [
+        catalogue::P2P_PEER_BYTES_SENT.u64_counter(meter),
+        catalogue::P2P_PEER_BYTES_RECEIVED.u64_counter(meter),
+        catalogue::P2P_PEER_MESSAGES_SENT.u64_counter(meter),
+        catalogue::P2P_PEER_MESSAGES_RECEIVED.u64_counter(meter),
+    ];
+    let latency = catalogue::P2P_PEER_LATENCY.f64_gauge(meter);
+    let since = catalogue::P2P_PEER_CONNECTED_SINCE.f64_gauge(meter);
     p2p.connected_peers.record(PEERS as u64, &[]);
     for counter in [&p2p.messages_sent, &p2p.messages_received, &p2p.bytes_sent, &p2p.bytes_received] {
         counter.add(12_345, &[]);
@@ -186,17 +194,12 @@ fn record(p2p: &P2pInstruments) {
     for peer in 0..PEERS {
         let name = KeyValue::new("peer", format!("12D3KooWGjMCw5CkAYAqWyiFG4Zj7TQvEVBRyJBsgHXJ5M{peer:06}"));
         let peer = [name];
-        for counter in [
-            &p2p.peer_bytes_sent,
-            &p2p.peer_bytes_received,
-            &p2p.peer_messages_sent,
-            &p2p.peer_messages_received,
-        ] {
+        for counter in &by_peer {
             counter.add(99, &peer);
         }
-        p2p.peer_latency.record(0.001, &peer);
+        latency.record(0.001, &peer);
         let [name] = peer;
-        p2p.peer_connected_since.record(1_700_000_000.0, &[name, KeyValue::new("connection_type", "tcp")]);
+        since.record(1_700_000_000.0, &[name, KeyValue::new("connection_type", "tcp")]);
     }
 }
 

@@ -12,6 +12,7 @@ use libp2p::PeerId;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Meter};
 use opentelemetry::{KeyValue, Value};
 
+use crate::telemetry::catalogue;
 use crate::telemetry::instruments::{MAX_PEER_SERIES, P2pInstruments};
 
 /// What a node refuses; the value of the label `what` of `p2p_refused`.
@@ -199,11 +200,10 @@ impl Traffic {
     }
 
     fn observe(&self, meter: &Meter) {
-        let counter = |name: &'static str, help: &'static str, read: fn(&PeerTraffic) -> u64| {
+        let counter = |metric: &catalogue::Metric, read: fn(&PeerTraffic) -> u64| {
             let traffic = self.clone();
-            meter
-                .u64_observable_counter(name)
-                .with_description(help)
+            metric
+                .observed_counter(meter)
                 .with_callback(move |observer| {
                     for peer in traffic.shown() {
                         observer.observe(read(&peer), std::slice::from_ref(&peer.label));
@@ -211,18 +211,10 @@ impl Traffic {
                 })
                 .build()
         };
-        counter("p2p_peer_bytes_sent", "Bytes written to substreams, by peer.", |peer| {
-            peer.bytes_sent.load(Relaxed)
-        });
-        counter("p2p_peer_bytes_received", "Bytes read from substreams, by peer.", |peer| {
-            peer.bytes_received.load(Relaxed)
-        });
-        counter("p2p_peer_messages_sent", "Own topic messages handed to the peer.", |peer| {
-            peer.messages_sent.load(Relaxed)
-        });
-        counter("p2p_peer_messages_received", "Topic messages that arrived through the peer.", |peer| {
-            peer.messages_received.load(Relaxed)
-        });
+        counter(&catalogue::P2P_PEER_BYTES_SENT, |peer| peer.bytes_sent.load(Relaxed));
+        counter(&catalogue::P2P_PEER_BYTES_RECEIVED, |peer| peer.bytes_received.load(Relaxed));
+        counter(&catalogue::P2P_PEER_MESSAGES_SENT, |peer| peer.messages_sent.load(Relaxed));
+        counter(&catalogue::P2P_PEER_MESSAGES_RECEIVED, |peer| peer.messages_received.load(Relaxed));
         self.observe_gauges(meter);
     }
 
@@ -234,9 +226,8 @@ impl Traffic {
             }
         };
         let traffic = self.clone();
-        meter
-            .f64_observable_gauge("p2p_peer_latency_seconds")
-            .with_description("Last round trip measured by ping, by peer.")
+        catalogue::P2P_PEER_LATENCY
+            .observed_gauge(meter)
             .with_callback(move |observer| {
                 for peer in traffic.shown() {
                     latency(observer, &peer);
@@ -244,9 +235,8 @@ impl Traffic {
             })
             .build();
         let traffic = self.clone();
-        meter
-            .f64_observable_gauge("p2p_peer_connected_since_seconds")
-            .with_description("Unix time at which the peer connected.")
+        catalogue::P2P_PEER_CONNECTED_SINCE
+            .observed_gauge(meter)
             .with_callback(move |observer| {
                 for peer in traffic.shown() {
                     let since = peer.connected_since_ms.load(Relaxed) as f64 / 1e3;

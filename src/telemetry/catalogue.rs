@@ -71,33 +71,42 @@ impl Metric {
         naming::twin_of(&self.exposed_name())
     }
 
-    pub(super) fn u64_counter(&self, meter: &Meter) -> Counter<u64> {
+    /// A counter that is added to.
+    #[must_use]
+    pub fn u64_counter(&self, meter: &Meter) -> Counter<u64> {
         meter.u64_counter(self.name).with_description(self.help).build()
     }
 
-    pub(super) fn u64_gauge(&self, meter: &Meter) -> Gauge<u64> {
+    /// A gauge that is recorded.
+    #[must_use]
+    pub fn u64_gauge(&self, meter: &Meter) -> Gauge<u64> {
         meter.u64_gauge(self.name).with_description(self.help).build()
     }
 
-    pub(super) fn f64_gauge(&self, meter: &Meter) -> Gauge<f64> {
+    /// A gauge that is recorded.
+    #[must_use]
+    pub fn f64_gauge(&self, meter: &Meter) -> Gauge<f64> {
         meter.f64_gauge(self.name).with_description(self.help).build()
     }
 
-    pub(super) fn observed_counter<'m>(
+    /// A counter that is read at each collection.
+    pub fn observed_counter<'m>(
         &self,
         meter: &'m Meter,
     ) -> AsyncInstrumentBuilder<'m, ObservableCounter<u64>, u64> {
         meter.u64_observable_counter(self.name).with_description(self.help)
     }
 
-    pub(super) fn observed_f64_counter<'m>(
+    /// A counter that is read at each collection.
+    pub fn observed_f64_counter<'m>(
         &self,
         meter: &'m Meter,
     ) -> AsyncInstrumentBuilder<'m, ObservableCounter<f64>, f64> {
         meter.f64_observable_counter(self.name).with_description(self.help)
     }
 
-    pub(super) fn observed_gauge<'m>(
+    /// A gauge that is read at each collection.
+    pub fn observed_gauge<'m>(
         &self,
         meter: &'m Meter,
     ) -> AsyncInstrumentBuilder<'m, ObservableGauge<f64>, f64> {
@@ -130,10 +139,10 @@ metrics! {
     P2P_BYTES_RECEIVED = Counter "p2p_bytes_received" [] "bytes" "Bytes read from substreams.";
     P2P_PEER_BYTES_SENT = Counter "p2p_peer_bytes_sent" ["peer"] "bytes" "Bytes written to substreams, by peer.";
     P2P_PEER_BYTES_RECEIVED = Counter "p2p_peer_bytes_received" ["peer"] "bytes" "Bytes read from substreams, by peer.";
-    P2P_PEER_MESSAGES_SENT = Counter "p2p_peer_messages_sent" ["peer"] "messages" "Messages sent, by peer.";
-    P2P_PEER_MESSAGES_RECEIVED = Counter "p2p_peer_messages_received" ["peer"] "messages" "Messages received, by the peer that delivered them.";
+    P2P_PEER_MESSAGES_SENT = Counter "p2p_peer_messages_sent" ["peer"] "messages" "Own topic messages, by the peer they were handed to.";
+    P2P_PEER_MESSAGES_RECEIVED = Counter "p2p_peer_messages_received" ["peer"] "messages" "Topic messages, by the peer they arrived through.";
     P2P_PEER_LATENCY = Gauge "p2p_peer_latency_seconds" ["peer"] "seconds" "Last round trip measured by ping, by peer.";
-    P2P_PEER_CONNECTED_SINCE = Gauge "p2p_peer_connected_since_seconds" ["peer", "connection_type"] "seconds" "Unix time at which the connection to a peer was made; 0 once it is closed.";
+    P2P_PEER_CONNECTED_SINCE = Gauge "p2p_peer_connected_since_seconds" ["peer", "connection_type"] "seconds" "Unix time at which the connection to a peer was made.";
     P2P_DIALS = Counter "p2p_dials" ["result"] "dials" "Dials by result.";
     P2P_REFUSED = Counter "p2p_refused" ["what"] "events" "What the node refused, by kind.";
 

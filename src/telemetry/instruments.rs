@@ -17,19 +17,6 @@ pub struct P2pInstruments {
     pub bytes_sent: Counter<u64>,
     /// Bytes of substreams read, all peers.
     pub bytes_received: Counter<u64>,
-    /// The same by `peer`; at most [`MAX_PEER_SERIES`] peers.
-    pub peer_bytes_sent: Counter<u64>,
-    /// The same by `peer`; at most [`MAX_PEER_SERIES`] peers.
-    pub peer_bytes_received: Counter<u64>,
-    /// Messages sent, by `peer`; at most [`MAX_PEER_SERIES`] peers.
-    pub peer_messages_sent: Counter<u64>,
-    /// Messages received, by `peer`; at most [`MAX_PEER_SERIES`] peers.
-    pub peer_messages_received: Counter<u64>,
-    /// Unix time of the connection in seconds, by `peer` and `connection_type`. A gauge keeps its last value: record
-    /// 0 when the connection is closed, and the peer leaves `/stats`.
-    pub peer_connected_since: Gauge<f64>,
-    /// Last round trip measured by ping, by `peer`, in seconds.
-    pub peer_latency: Gauge<f64>,
     /// Dials by `result`: `ok` or the reason of the failure.
     pub dials: Counter<u64>,
     /// What was refused, by `what`.
@@ -49,12 +36,6 @@ impl P2pInstruments {
             messages_received: catalogue::P2P_MESSAGES_RECEIVED.u64_counter(meter),
             bytes_sent: catalogue::P2P_BYTES_SENT.u64_counter(meter),
             bytes_received: catalogue::P2P_BYTES_RECEIVED.u64_counter(meter),
-            peer_bytes_sent: catalogue::P2P_PEER_BYTES_SENT.u64_counter(meter),
-            peer_bytes_received: catalogue::P2P_PEER_BYTES_RECEIVED.u64_counter(meter),
-            peer_messages_sent: catalogue::P2P_PEER_MESSAGES_SENT.u64_counter(meter),
-            peer_messages_received: catalogue::P2P_PEER_MESSAGES_RECEIVED.u64_counter(meter),
-            peer_connected_since: catalogue::P2P_PEER_CONNECTED_SINCE.f64_gauge(meter),
-            peer_latency: catalogue::P2P_PEER_LATENCY.f64_gauge(meter),
             dials: catalogue::P2P_DIALS.u64_counter(meter),
             refused: catalogue::P2P_REFUSED.u64_counter(meter),
         }

@@ -17,7 +17,7 @@ use hippius::telemetry::supervisor::{
     ProcessFigures, ProcessTable, SupervisorInstruments, Up, supervisor_meter,
 };
 use hippius::telemetry::token::Token;
-use hippius::telemetry::{exposition, host, receiver};
+use hippius::telemetry::{catalogue, exposition, host, receiver};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
@@ -155,12 +155,12 @@ pub fn record_everything(meter: &Meter) {
     p2p.messages_received.add(7, &[]);
     p2p.bytes_sent.add(500, &[]);
     p2p.bytes_received.add(700, &[]);
-    p2p.peer_bytes_sent.add(50, &peer);
-    p2p.peer_bytes_received.add(70, &peer);
-    p2p.peer_messages_sent.add(1, &peer);
-    p2p.peer_messages_received.add(2, &peer);
-    p2p.peer_connected_since.record(1_700_000_000.0, &since);
-    p2p.peer_latency.record(0.0015, &peer);
+    catalogue::P2P_PEER_BYTES_SENT.u64_counter(meter).add(50, &peer);
+    catalogue::P2P_PEER_BYTES_RECEIVED.u64_counter(meter).add(70, &peer);
+    catalogue::P2P_PEER_MESSAGES_SENT.u64_counter(meter).add(1, &peer);
+    catalogue::P2P_PEER_MESSAGES_RECEIVED.u64_counter(meter).add(2, &peer);
+    catalogue::P2P_PEER_CONNECTED_SINCE.f64_gauge(meter).record(1_700_000_000.0, &since);
+    catalogue::P2P_PEER_LATENCY.f64_gauge(meter).record(0.0015, &peer);
     p2p.dials.add(1, &[KeyValue::new("result", "ok")]);
     p2p.refused.add(1, &[KeyValue::new("what", "a \"quoted\" \\ thing\nhere")]);
     let signaling = SignalingInstruments::new(meter);
