@@ -2,6 +2,10 @@
 //! behind. Everything waits on a condition with a deadline.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod figures;
+pub mod terminal;
+pub mod wire;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -39,6 +43,31 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(what, || condition().then_some(()));
 }
+
+/// One process of every role, and a second node, all on free ports.
+pub const EVERY_ROLE: &str = r#"
+name = "test"
+[ports]
+web = 0
+signaling = 0
+metrics = 0
+[[bootnodes]]
+listen = ["/ip4/127.0.0.1/tcp/0"]
+[[nodes]]
+count = 2
+topics = ["lobby"]
+[signaling]
+[web]
+"#;
+
+/// The least that runs: one server without peers.
+pub const ONE_PROCESS: &str = r#"
+name = "test"
+[ports]
+web = 0
+metrics = 0
+[web]
+"#;
 
 /// A folder with a topology, and the network that runs from it.
 pub struct Network {
@@ -163,6 +192,15 @@ impl Network {
             let gone = ended.is_some() || Instant::now() > deadline;
             assert!(!gone, "not ready ({ended:?}):\n{}{}", self.read("up.out"), self.read("up.err"));
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Nothing that strangers did has touched a process: all are in their first incarnation, and ready.
+    #[track_caller]
+    pub fn assert_unharmed(&self) {
+        for process in self.status().processes {
+            let untouched = process.state == State::Ready && process.generation == 1;
+            assert!(untouched, "{process:?}\n{}{}", self.read("up.out"), self.read("up.err"));
         }
     }
 
