@@ -9,6 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::DataDir;
 use crate::control::client::{Client, ClientError};
+use crate::control::percent;
 use crate::supervisor::lifecycle::State;
 use crate::supervisor::state_dir::Paths;
 use crate::supervisor::wire::{Acted, Verb};
@@ -68,7 +69,7 @@ pub async fn act(verb: Verb, args: ActArgs) -> ExitCode {
     let paths = Paths::new(&args.data.data_dir);
     let client = Client::new(&paths.control_socket()).with_timeout(Duration::from_secs(WAIT_SECONDS + 10));
     let requests = args.processes.iter().map(|name| {
-        let target = format!("/v1/processes/{}/{}?wait={WAIT_SECONDS}", path_segment(name), verb.as_str());
+        let target = format!("/v1/processes/{}/{}?wait={WAIT_SECONDS}", percent::encode(name), verb.as_str());
         let client = client.clone();
         async move { client.post::<_, Acted>(&target, &()).await }
     });
@@ -91,16 +92,6 @@ pub async fn act(verb: Verb, args: ActArgs) -> ExitCode {
         }
     }
     code
-}
-
-/// A name as part of a URL's path: everything that is not part of a process name is escaped.
-fn path_segment(name: &str) -> String {
-    name.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }
 
 /// Prints why a command could not be given.

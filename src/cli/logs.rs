@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::{DataDir, client};
 use crate::control::client::{Client, ClientError};
+use crate::control::percent;
 use crate::supervisor::logs::format::{self, Paint};
 use crate::supervisor::logs::{LogLine, SUPERVISOR, read};
 use crate::supervisor::state_dir::Paths;
@@ -36,7 +37,7 @@ pub async fn run(args: LogsArgs) -> ExitCode {
     let mut target = format!("/v1/logs?n={}", args.lines);
     for name in &args.processes {
         target.push_str("&process=");
-        target.push_str(name);
+        target.push_str(&percent::encode(name));
     }
     if args.follow {
         target.push_str("&follow=1");
@@ -92,6 +93,8 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
             return ExitCode::FAILURE;
         }
     }
+    wanted.sort_unstable();
+    wanted.dedup();
     if wanted.is_empty() {
         wanted = known;
     }

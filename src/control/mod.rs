@@ -5,4 +5,5 @@
 
 pub mod client;
 pub mod http;
+pub mod percent;
 pub mod socket;

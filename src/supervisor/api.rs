@@ -22,6 +22,7 @@ use super::handle::{ActError, Handle};
 use super::logs::{self, LogLine};
 use super::wire::{LogEntry, Verb};
 use crate::control::http::{self, Body, Remote};
+use crate::control::percent;
 
 /// Longest wait for the outcome of a command.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -44,7 +45,9 @@ pub fn handler(
 }
 
 async fn answer(request: Request<Incoming>, handle: Handle) -> Response<Body> {
-    let path: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
+    let path = request.uri().path().split('/').skip(1).map(percent::decode).collect::<Option<Vec<String>>>();
+    let path = path.unwrap_or_default();
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let query = Query(request.uri().query().unwrap_or_default());
     match (request.method(), path.as_slice()) {
         (&Method::GET, ["v1", "status"]) => match handle.status().await {
@@ -96,18 +99,25 @@ async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
     };
     let Ok(status) = handle.status().await else { return gone() };
     let mut wanted: Vec<String> = Vec::new();
-    for name in query.all("process") {
+    for encoded in query.all("process") {
+        let Some(name) = percent::decode(encoded) else {
+            return unknown(&format!("{encoded} is no name: half an escape, or no text"));
+        };
         let before = wanted.len();
         wanted.extend(
             status.processes.iter().filter(|p| p.name == name || p.group == name).map(|p| p.name.clone()),
         );
         if name == logs::SUPERVISOR {
-            wanted.push(name.to_owned());
+            wanted.push(name);
+            continue;
         }
         if wanted.len() == before {
-            return unknown(&format!("there is no process or group named {name}"));
+            return unknown(&format!("there is no process or group named {name}; see `hippius status`"));
         }
     }
+    // A process and its group may both be named.
+    wanted.sort_unstable();
+    wanted.dedup();
     if wanted.is_empty() {
         wanted.extend(status.processes.iter().map(|process| process.name.clone()));
         wanted.push(logs::SUPERVISOR.to_owned());
@@ -167,7 +177,7 @@ fn unknown(message: &str) -> Response<Body> {
     http::error(StatusCode::NOT_FOUND, "unknown_process", message)
 }
 
-/// A query string. Names of processes need no decoding.
+/// A query string.
 struct Query<'a>(&'a str);
 
 impl<'a> Query<'a> {

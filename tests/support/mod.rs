@@ -9,6 +9,7 @@ pub mod wire;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hippius::supervisor::lifecycle::State;
@@ -71,7 +72,7 @@ metrics = 0
 
 /// A folder with a topology, and the network that runs from it.
 pub struct Network {
-    dir: TempDir,
+    dir: Arc<TempDir>,
     child: Option<Child>,
 }
 
@@ -80,7 +81,12 @@ impl Network {
     pub fn new(topology: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("hippius-test-").tempdir().expect("a temporary folder");
         fs::write(dir.path().join("topology.toml"), topology).expect("writable");
-        Self { dir, child: None }
+        Self { dir: Arc::new(dir), child: None }
+    }
+
+    /// Another run in the same folder.
+    pub fn beside(&self) -> Self {
+        Self { dir: self.dir.clone(), child: None }
     }
 
     /// A network that runs `topology`, every process ready.

@@ -1,0 +1,59 @@
+//! `hippius up -d`: returns once everything is ready, and what it started does not depend on where it was typed.
+
+mod support;
+
+use support::terminal::Terminal;
+use support::{EVERY_ROLE, Network, exists, text, wait_until};
+
+#[test]
+fn it_returns_when_all_are_ready_and_down_waits_until_all_are_gone() {
+    let network = Network::new(EVERY_ROLE);
+    let out = network.run_ok(&["up", "-d", "topology.toml"]);
+    let status = network.try_status().expect("it answers at once");
+    assert!(status.all_ready(), "{status:?}");
+    for process in &status.processes {
+        assert!(out.contains(&process.name), "{} is in the table:\n{out}", process.name);
+    }
+    assert!(out.contains("/metrics") && out.contains(&status.pid.to_string()), "{out}");
+    let pids: Vec<i32> = status.processes.iter().filter_map(|process| process.pid).collect();
+
+    let out = network.run_ok(&["down"]);
+    assert!(out.contains("stopped"), "{out}");
+    for pid in pids {
+        assert!(!exists(pid), "{pid} is still there after `down`");
+    }
+    assert!(!network.data().join("supervisor/control.sock").exists(), "the socket is gone");
+    wait_until("the supervisor has ended, too", || network.leftovers().is_empty());
+}
+
+#[test]
+fn closing_the_terminal_leaves_it_running() {
+    let network = Network::new(EVERY_ROLE);
+    let mut terminal = Terminal::run(&network.command(&["up", "-d", "topology.toml"]));
+    assert_eq!(terminal.wait_exit().code(), Some(0), "{}", terminal.plain());
+    terminal.wait_text("running in the background");
+    terminal.close();
+    network.assert_unharmed();
+    // It can still print into the terminal that is gone, and read from it, without being hurt.
+    network.run_ok(&["restart", "node", "web"]);
+    let status = network.status();
+    assert!(status.all_ready(), "{status:?}");
+    let tty = std::fs::read_to_string(format!("/proc/{}/stat", status.pid)).unwrap();
+    let tty = tty.rsplit(") ").next().unwrap().split(' ').nth(4).unwrap().to_owned();
+    assert_eq!(tty, "0", "the supervisor has no controlling terminal");
+    network.run_ok(&["down"]);
+    wait_until("no process is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn a_network_that_cannot_start_is_told_to_whoever_typed_it() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let network = Network::new(&format!("name = \"t\"\n[ports]\nmetrics = 0\nweb = {port}\n[web]\n"));
+    let output = network.run(&["up", "-d", "topology.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    assert!(errors.contains("error:") && errors.contains(&port.to_string()), "{errors}");
+    wait_until("no process is left", || network.leftovers().is_empty());
+    assert!(network.try_status().is_none());
+}

@@ -1,0 +1,68 @@
+//! `hippius up` in a terminal: a live display that ends with everything ready, the table, coloured logs, Ctrl-C.
+
+mod support;
+
+use support::terminal::Terminal;
+use support::{EVERY_ROLE, Network, wait_until};
+
+#[test]
+fn the_display_ends_with_all_ready_and_the_table_and_ctrl_c_stops_everything() {
+    let network = Network::new(EVERY_ROLE);
+    let mut command = network.command(&["up", "topology.toml"]);
+    command.env_remove("NO_COLOR");
+    let mut terminal = Terminal::run(&command);
+    terminal.wait_text("all 5 processes ready in");
+    let screen = terminal.plain();
+    for line in ["✔ bootnode", "✔ node", "✔ signaling", "✔ web"] {
+        assert!(screen.contains(line), "{line} is on the screen:\n{screen}");
+    }
+    assert!(screen.contains("2/2 ready in"), "a group counts its processes:\n{screen}");
+    for word in ["process", "role", "pid", "state", "address", "peer id", "node-0", "node-1", "/metrics"] {
+        assert!(screen.contains(word), "{word} is on the screen:\n{screen}");
+    }
+    network.run_ok(&["restart", "web"]);
+    wait_until("logs have a coloured prefix", || {
+        terminal.raw().lines().any(|line| line.starts_with("\x1b[") && line.contains("mweb"))
+    });
+
+    terminal.type_in("\x03");
+    assert_eq!(terminal.wait_exit().code(), Some(0));
+    terminal.wait_text("everything has stopped");
+    wait_until("no process is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn no_color_is_obeyed_in_a_terminal() {
+    let network = Network::new(EVERY_ROLE);
+    let mut terminal = Terminal::run(&network.command(&["up", "topology.toml"]));
+    terminal.wait_text("all 5 processes ready in");
+    network.run_ok(&["restart", "web"]);
+    let after_table = |screen: &str| {
+        let (_, after) = screen.split_once("Ctrl-C stops everything").expect("the table");
+        after.to_owned()
+    };
+    wait_until("logs are printed", || after_table(&terminal.plain()).contains("web "));
+    terminal.type_in("\x03");
+    assert_eq!(terminal.wait_exit().code(), Some(0));
+    terminal.wait_text("everything has stopped");
+    let raw = terminal.raw();
+    // The display may move the cursor; it must not set colours (SGR: ESC [ numbers m).
+    let coloured = raw.split("\x1b[").skip(1).find(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != ';');
+        let (numbers, letter) = rest.split_at(end.unwrap_or(rest.len()));
+        letter.starts_with('m')
+            && numbers.split(';').any(|number| matches!(number.parse(), Ok(30..=38 | 90..=97)))
+    });
+    assert_eq!(coloured, None, "no colours:\n{raw:?}");
+    assert!(!after_table(&raw).contains("\x1b["), "log lines are plain:\n{raw:?}");
+}
+
+#[test]
+fn a_closed_terminal_stops_the_network_in_its_foreground() {
+    let network = Network::new(EVERY_ROLE);
+    let mut terminal = Terminal::run(&network.command(&["up", "topology.toml"]));
+    terminal.wait_text("all 5 processes ready in");
+    terminal.close();
+    terminal.wait_exit();
+    wait_until("no process is left", || network.leftovers().is_empty());
+}
