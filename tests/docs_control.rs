@@ -164,7 +164,8 @@ fn assert_same_shape(shown: &Value, real: &Value, place: &str) {
             }
         }
         (Value::Array(shown), Value::Array(real)) => {
-            if let Some(shown) = shown.first() {
+            // A list of plain values, such as topics, may be empty.
+            if let Some(shown) = shown.first().filter(|first| first.is_object()) {
                 let real = real.first().unwrap_or_else(|| panic!("{place} is empty"));
                 assert_same_shape(shown, real, &format!("{place}[0]"));
             }
