@@ -125,6 +125,15 @@ impl Fleet {
         if self.shutting_down && matches!(event, Event::Start | Event::Restart) {
             return orders;
         }
+        if self.shutting_down
+            && let Event::Exited(generation, _) | Event::SpawnFailed(generation, _) = &event
+            && *generation == self.members[index].life.generation()
+            && self.members[index].life.state().is_alive()
+        {
+            // An end that comes before its turn is welcome: stopped first, it is not started again. There is nobody left
+            // to whom the order to end could be given.
+            let _ = self.members[index].life.on_event(Event::Stop, now);
+        }
         self.apply(index, event, now, &mut orders);
         if self.members[index].life.state() == State::Ready {
             self.members[index].was_ready = true;
@@ -145,6 +154,9 @@ impl Fleet {
             if self.members[index].life.deadline().is_some_and(|deadline| deadline <= now) {
                 self.apply(index, Event::Tick, now, &mut orders);
             }
+        }
+        if self.shutting_down {
+            self.stop_unneeded(now, &mut orders);
         }
         orders
     }
@@ -189,8 +201,10 @@ impl Fleet {
         // From the last to the first: whatever depends on a process comes after it.
         for index in (0..self.members.len()).rev() {
             let member = &self.members[index];
+            // Only what serves can be needed: whatever does not run, or ends already, must not be started again.
+            let serves = matches!(member.life.state(), State::Starting | State::Ready);
             let needed = member.dependents.iter().any(|dep| self.members[*dep].life.state().is_alive());
-            if !member.told_to_stop && !needed {
+            if !member.told_to_stop && !(serves && needed) {
                 self.members[index].told_to_stop = true;
                 self.apply(index, Event::Stop, now, orders);
             }

@@ -292,6 +292,7 @@ impl Lifecycle {
             }
             Phase::Stopping { then, .. } => {
                 *then = Then::Stay;
+                self.reason = None;
                 Action::Nothing
             }
             Phase::Pending | Phase::Backoff { .. } | Phase::Failed | Phase::Stopped => {
@@ -303,6 +304,7 @@ impl Lifecycle {
     }
 
     fn kill(&mut self) -> Action {
+        self.reason = None;
         if self.state().is_alive() {
             self.phase = Phase::Stopping { kill_at: None, then: Then::Stay };
             Action::Kill(self.generation)
@@ -321,10 +323,17 @@ impl Lifecycle {
                 "not ready after {}",
                 humantime::format_duration(self.timing.start_timeout)
             )),
-            Phase::Ready { .. } => self.end_for(format!(
-                "no sign of life on its watchdog for {}",
-                humantime::format_duration(self.timing.watchdog)
-            )),
+            Phase::Ready { since, watchdog } => {
+                // It was well until its last sign of life.
+                let last_sign = watchdog.and_then(|due| due.checked_sub(self.timing.watchdog));
+                if last_sign.is_some_and(|last| last.saturating_duration_since(*since) >= STABLE_AFTER) {
+                    self.consecutive = 0;
+                }
+                self.end_for(format!(
+                    "no sign of life on its watchdog for {}",
+                    humantime::format_duration(self.timing.watchdog)
+                ))
+            }
             Phase::Stopping { kill_at, .. } => {
                 *kill_at = None;
                 Action::Kill(self.generation)
@@ -373,6 +382,7 @@ impl Lifecycle {
             return Action::Nothing;
         }
         if !wanted {
+            self.reason = None;
             return Action::Nothing;
         }
         if was_ready_since.is_some_and(|since| now.saturating_duration_since(since) >= STABLE_AFTER) {
