@@ -85,7 +85,7 @@ pub async fn run() -> ExitCode {
         return match cli.short.mode {
             Some(mode) => mode::run(mode, cli.short).await,
             None => {
-                let _ = Cli::command().print_help();
+                eprint!("{}", Cli::command().render_help());
                 ExitCode::from(2)
             }
         };

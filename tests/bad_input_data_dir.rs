@@ -1,0 +1,171 @@
+//! A data folder that cannot be used: a file in its place, read-only, full. Clear words, no half-written key, and
+//! everything goes on once there is space.
+//!
+//! Where the test may not mount a file system of its own (it needs root), the parts that need one are left out.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hippius::supervisor::lifecycle::State;
+use nix::sys::signal::Signal;
+use support::{EVERY_ROLE, Network, text, wait_until};
+
+/// A small file system of its own.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None` where mounting is not permitted.
+    fn new(path: &Path) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("left out: mounting needs root");
+            return None;
+        }
+        fs::create_dir_all(path).unwrap();
+        let mounted = mount(&["-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs"], path);
+        if !mounted {
+            eprintln!("left out: mounting is not permitted here");
+        }
+        mounted.then(|| Self(path.to_owned()))
+    }
+
+    fn read_only(&self) {
+        assert!(mount(&["-o", "remount,ro"], &self.0));
+    }
+
+    fn read_write(&self) {
+        assert!(mount(&["-o", "remount,rw"], &self.0));
+    }
+
+    /// Takes all space that is left.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn mount(arguments: &[&str], path: &Path) -> bool {
+    Command::new("mount").args(arguments).arg(path).status().is_ok_and(|status| status.success())
+}
+
+#[track_caller]
+fn refused(network: &Network, arguments: &[&str], words: &[&str]) {
+    let output = network.run(arguments);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
+    for word in words {
+        assert!(errors.contains(word), "{arguments:?}: {word:?} in: {errors}");
+    }
+    wait_until("no process is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn a_file_in_place_of_the_folder_is_named() {
+    let network = Network::new(EVERY_ROLE);
+    fs::write(network.data(), "a file").unwrap();
+    refused(&network, &["up", "topology.toml"], &["error: cannot use the data folder data"]);
+    refused(&network, &["up", "-d", "topology.toml"], &["error: cannot use the data folder data"]);
+    assert_eq!(network.read("data"), "a file");
+}
+
+#[test]
+fn a_file_in_place_of_a_process_folder_is_that_process_s_trouble() {
+    let mut network = Network::new(EVERY_ROLE);
+    fs::create_dir(network.data()).unwrap();
+    fs::write(network.data().join("web"), "a file").unwrap();
+    network.spawn(&[]);
+    for name in ["bootnode", "node-0", "node-1", "signaling"] {
+        network.wait_state(name, State::Ready);
+    }
+    let web = network.wait_process("web", "is not started", |web| web.reason.is_some());
+    assert!(web.reason.as_ref().unwrap().contains("data/web"), "{web:?}");
+    fs::remove_file(network.data().join("web")).unwrap();
+    network.wait_state("web", State::Ready);
+    network.down();
+}
+
+#[test]
+fn a_read_only_folder_is_named() {
+    let network = Network::new(EVERY_ROLE);
+    let Some(mount) = Mount::new(&network.data()) else { return };
+    mount.read_only();
+    let words = ["error: cannot use the data folder data/supervisor", "Read-only file system"];
+    refused(&network, &["up", "topology.toml"], &words);
+    refused(&network, &["up", "-d", "topology.toml"], &words);
+    // One that was written to before, too.
+    mount.read_write();
+    network.run_ok(&["up", "-d", "topology.toml"]);
+    network.run_ok(&["down"]);
+    mount.read_only();
+    refused(&network, &["up", "topology.toml"], &["data/supervisor/lock", "Read-only file system"]);
+}
+
+#[test]
+fn a_full_folder_is_named_and_works_again_once_there_is_space() {
+    let network = Network::new(EVERY_ROLE);
+    let Some(mount) = Mount::new(&network.data()) else { return };
+    mount.fill();
+    refused(&network, &["up", "topology.toml"], &["error:", "data/supervisor", "No space left"]);
+    mount.free();
+    network.run_ok(&["up", "-d", "topology.toml"]);
+    network.assert_unharmed();
+    network.run_ok(&["down"]);
+}
+
+#[test]
+fn a_new_key_is_written_whole_or_not_at_all() {
+    let network = Network::new("");
+    let Some(mount) = Mount::new(&network.data()) else { return };
+    mount.fill();
+    let arguments = ["node", "--data-dir", "data/alone", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let output = network.run(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr) + &text(&output.stdout);
+    assert!(errors.contains("data/alone/peer_id.key") && errors.contains("No space left"), "{errors}");
+    let left: Vec<String> = fs::read_dir(network.data().join("alone"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("key"))
+        .collect();
+    assert_eq!(left, [""; 0], "nothing of a key is left");
+}
+
+#[test]
+fn a_folder_that_fills_up_holds_back_restarts_until_there_is_space() {
+    let mut network = Network::new(EVERY_ROLE);
+    let Some(mount) = Mount::new(&network.data()) else { return };
+    network.spawn(&[]);
+    network.wait_all_ready();
+    let before = network.process("node-0");
+    let key = fs::read(network.data().join("node-0/peer_id.key")).unwrap();
+    mount.fill();
+    network.signal(before.pid.unwrap(), Signal::SIGKILL);
+    let held = network.wait_process("node-0", "waits with the reason", |node| {
+        node.reason.as_ref().is_some_and(|reason| reason.contains("No space left"))
+    });
+    assert!(matches!(held.state, State::Backoff | State::Failed), "{held:?}");
+    for name in ["bootnode", "node-1", "signaling", "web"] {
+        assert_eq!(network.process(name).state, State::Ready, "{name} runs on");
+    }
+    assert_eq!(fs::read(network.data().join("node-0/peer_id.key")).unwrap(), key);
+    mount.free();
+    if held.state == State::Failed {
+        network.run_ok(&["start", "node-0"]);
+    }
+    let after = network.wait_state("node-0", State::Ready);
+    assert_eq!(after.peer_id, before.peer_id);
+    network.down();
+}
