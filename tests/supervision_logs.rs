@@ -85,31 +85,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 }
 
 #[test]
-fn last_words_at_sigterm_are_kept_when_the_whole_network_ends() {
-    // More than is read at once, all in the pipe when the process is gone.
-    const WORDS: usize = 1_500;
-    let mut network = Network::scripted(
-        &topology("keep = 3"),
-        r#"
-def stop(*_):
-    out("".join(f"last word {n}\n" for n in range(1500)))
-    os._exit(0)
-signal.signal(signal.SIGTERM, stop)
-serve()
-"#,
-    );
-    network.wait_all_ready();
-    network.run_ok(&["down"]);
-    assert_eq!(network.wait_exit().code(), Some(0));
-    for process in ["calm", "signaling"] {
-        let expected: Vec<String> = (0..WORDS).map(|n| format!("last word {n}")).collect();
-        let words = messages(&network, process);
-        assert_eq!(words.len(), WORDS, "{process}");
-        assert_eq!(words, expected);
-    }
-}
-
-#[test]
 fn plain_text_becomes_json_and_endless_lines_are_cut() {
     const LIMIT: usize = 64 * 1024;
     let network = Network::scripted(

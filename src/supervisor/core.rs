@@ -8,14 +8,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use std::{ffi::CString, io, os::unix::ffi::OsStrExt};
 
+use futures::future::join_all;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, pipe2};
+use tokio::net::unix::pipe;
 use tokio::signal::unix::Signal as SignalStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,9 @@ use crate::topology::plan::Plan;
 
 /// Notifications that may wait for the loop; a child that sends more waits.
 pub(super) const NOTICE_QUEUE: usize = 256;
+
+/// How long to wait at the end for output that somebody still holds open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A notification and who sent it.
 pub(super) type Received = (Index, Generation, Notice);
@@ -117,6 +122,11 @@ impl Core {
             self.carry_out(orders);
         }
         self.store_figures();
+        // The last words of those that have ended may still stand in their pipes.
+        let drained = join_all(self.slots.iter().map(|slot| slot.log.drained()));
+        if tokio::time::timeout(LAST_WORDS, drained).await.is_err() {
+            tracing::warn!("a process outside of every group still holds an output open; its lines are lost");
+        }
     }
 
     fn carry_out(&mut self, orders: Vec<Order>) {
@@ -163,6 +173,8 @@ impl Core {
         )?;
         let notify = Arc::new(NotifySocket::open()?);
         let (output_read, output_write) = pipe2(OFlag::O_CLOEXEC)?;
+        // Whatever can fail comes before the fork: a process that runs must be known.
+        let output_read = pipe::Receiver::from_owned_fd(output_read)?;
         let slot = &mut self.slots[index];
         let pid = spawn(&spawn::Command {
             program: CString::new(self.program.as_os_str().as_bytes())?,
@@ -177,7 +189,7 @@ impl Core {
 
         self.store.lock().register(&token, &process.name, process.role().as_str(), generation.0);
         self.pids.insert(pid, (index, generation));
-        slot.log.collect(output_read)?;
+        slot.log.collect(output_read);
         slot.last_words = None;
         slot.fatal = false;
         let reading = CancellationToken::new();

@@ -10,7 +10,6 @@ mod lines;
 pub mod read;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::broadcast;
+use tokio_util::task::TaskTracker;
 
 use crate::topology::plan::LogPolicy;
 use file::LogFile;
@@ -77,6 +77,7 @@ impl Logs {
             file: Arc::new(Mutex::new(LogFile::new(self.dir.join(format!("{process}.log")), self.policy))),
             live: self.live.clone(),
             dropped: Arc::default(),
+            readers: TaskTracker::new(),
         }
     }
 }
@@ -88,6 +89,8 @@ pub struct ProcessLog {
     file: Arc<Mutex<LogFile>>,
     live: broadcast::Sender<LogLine>,
     dropped: Arc<AtomicU64>,
+    /// Reads what each incarnation prints.
+    readers: TaskTracker,
 }
 
 impl ProcessLog {
@@ -98,13 +101,9 @@ impl ProcessLog {
     }
 
     /// Reads what one incarnation prints until its end of the pipe is closed.
-    ///
-    /// # Errors
-    /// When the pipe cannot be watched.
-    pub fn collect(&self, output: OwnedFd) -> io::Result<()> {
-        let mut pipe = pipe::Receiver::from_owned_fd(output)?;
+    pub fn collect(&self, mut pipe: pipe::Receiver) {
         let log = self.clone();
-        tokio::spawn(async move {
+        self.readers.spawn(async move {
             let mut splitter = LineSplitter::default();
             let mut buffer = vec![0_u8; 4096];
             loop {
@@ -125,7 +124,12 @@ impl ProcessLog {
             splitter.finish(|line| batch.add(line));
             log.write(batch);
         });
-        Ok(())
+    }
+
+    /// Waits until everything that was printed has been read. No process may be added then.
+    pub async fn drained(&self) {
+        self.readers.close();
+        self.readers.wait().await;
     }
 
     /// Adds one line that the supervisor writes itself.
