@@ -74,6 +74,8 @@ pub(super) struct Core {
 /// What the supervisor holds of one process beside its lifecycle.
 pub(super) struct Slot {
     pub log: ProcessLog,
+    /// What the metrics and those who wait were last shown.
+    pub shown: Option<(State, Generation, u64)>,
     /// Lines already reported as dropped.
     pub dropped_reported: u64,
     /// The listening socket that every incarnation is handed.
@@ -100,8 +102,8 @@ pub(super) struct Child {
 }
 
 impl Core {
-    /// Runs the network until it was told to go down and nothing runs any more.
-    pub async fn run(mut self) {
+    /// Runs the network until it was told to go down and nothing runs any more; gives back the folder, still locked.
+    pub async fn run(mut self) -> StateDir {
         let orders = self.fleet.start_all(Instant::now());
         self.carry_out(orders);
         while !(self.fleet.is_shutting_down() && self.fleet.is_down()) {
@@ -121,12 +123,12 @@ impl Core {
             };
             self.carry_out(orders);
         }
-        self.store_figures();
         // The last words of those that have ended may still stand in their pipes.
         let drained = join_all(self.slots.iter().map(|slot| slot.log.drained()));
         if tokio::time::timeout(LAST_WORDS, drained).await.is_err() {
             tracing::warn!("a process outside of every group still holds an output open; its lines are lost");
         }
+        self.state_dir
     }
 
     fn carry_out(&mut self, orders: Vec<Order>) {
@@ -146,8 +148,7 @@ impl Core {
                 Action::Kill(generation) => self.signal(index, generation, Signal::SIGKILL),
             }
         }
-        self.store_figures();
-        self.changed.send_modify(|version| *version += 1);
+        self.show_changes();
     }
 
     fn spawn(&mut self, index: Index, generation: Generation) -> io::Result<()> {
@@ -422,22 +423,33 @@ impl Core {
         }
     }
 
-    /// Brings the figures of the supervisor's own metrics up to date.
-    fn store_figures(&mut self) {
+    /// Brings the supervisor's own metrics up to date and wakes those who wait for a change, if there is one.
+    fn show_changes(&mut self) {
+        let mut any = false;
         for (index, process) in self.plan.processes.iter().enumerate() {
             let (life, slot) = (self.fleet.life(index), &mut self.slots[index]);
-            let up = if life.state() == State::Ready { Up::Yes } else { Up::No };
-            let start_time = slot.child.as_ref().map(|child| child.started_at);
-            let role = process.role().as_str();
-            self.table.set(
-                &process.name,
-                ProcessFigures { role: role.to_owned(), up, restarts: life.restarts(), start_time },
-            );
+            let now = Some((life.state(), life.generation(), life.restarts()));
+            if slot.shown != now {
+                slot.shown = now;
+                any = true;
+                self.table.set(
+                    &process.name,
+                    ProcessFigures {
+                        role: process.role().as_str().to_owned(),
+                        up: if life.state() == State::Ready { Up::Yes } else { Up::No },
+                        restarts: life.restarts(),
+                        start_time: slot.child.as_ref().map(|child| child.started_at),
+                    },
+                );
+            }
             let dropped = slot.log.dropped();
             if dropped > slot.dropped_reported {
                 self.table.log_lines_dropped(&process.name, dropped - slot.dropped_reported);
                 slot.dropped_reported = dropped;
             }
+        }
+        if any {
+            self.changed.send_modify(|version| *version += 1);
         }
     }
 }

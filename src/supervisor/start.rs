@@ -122,6 +122,7 @@ impl Supervisor {
             }
             slots.push(Slot {
                 log: logs.of(&process.name),
+                shown: None,
                 dropped_reported: 0,
                 socket: process.listen_socket.map(|address| sockets::bind(&what, address)).transpose()?,
                 child: None,
@@ -204,12 +205,14 @@ impl Supervisor {
 
     /// Starts everything, and returns once it was told to go down and nothing runs any more.
     pub async fn run(self) {
-        self.core.run().await;
+        let state_dir = self.core.run().await;
         tokio::join!(
             self.control_server.shutdown(LAST_REPLIES),
             self.metrics_server.shutdown(Duration::ZERO)
         );
         let _ = std::fs::remove_file(&self.control_path);
+        // The lock goes last: the next supervisor's socket has the same path.
+        drop(state_dir);
     }
 }
 
