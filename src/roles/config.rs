@@ -97,13 +97,14 @@ fn default_interval() -> Duration {
 pub struct LogConfig {
     /// How lines look. Default: `json` where standard error is no terminal, `text` where it is.
     pub format: Option<LogFormat>,
-    /// What is logged, as a `tracing` filter, e.g. `info` or `info,libp2p_gossipsub=debug`. Default `info`.
+    /// What is logged, as a `tracing` filter, e.g. `info` or `info,libp2p_gossipsub=debug`. Default `info`, without
+    /// libp2p's greeting, which repeats the node's own, and Kademlia's warning that a first node knows nobody yet.
     pub filter: String,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: None, filter: "info".to_owned() }
+        Self { format: None, filter: "info,libp2p_swarm=warn,libp2p_kad=error".to_owned() }
     }
 }
 
