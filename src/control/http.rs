@@ -21,6 +21,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,11 +35,17 @@ pub struct Limits {
     pub max_connections: usize,
     /// Time for a client to send the head of a request, also on an idle kept-alive connection.
     pub header_timeout: Duration,
+    /// A client that takes nothing of a reply for this long is cut off. `None` for streams that a person may pause.
+    pub write_timeout: Option<Duration>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 256, header_timeout: Duration::from_secs(30) }
+        Self {
+            max_connections: 256,
+            header_timeout: Duration::from_secs(30),
+            write_timeout: Some(Duration::from_secs(30)),
+        }
     }
 }
 
@@ -115,7 +122,9 @@ where
         Server { stop: CancellationToken::new(), connections: TaskTracker::new(), refused: Arc::default() };
     let (stop, connections, refused) =
         (server.stop.clone(), server.connections.clone(), server.refused.clone());
-    tokio::spawn(async move {
+    let tracker = connections.clone();
+    // Tracked as well: once a shutdown is over, the listener is closed.
+    tracker.spawn(async move {
         let permits = Arc::new(Semaphore::new(limits.max_connections));
         loop {
             let accepted = tokio::select! {
@@ -137,6 +146,8 @@ where
             };
             let handler = handler.clone();
             let stop = stop.clone();
+            let mut io = TimeoutStream::new(io);
+            io.set_write_timeout(limits.write_timeout);
             connections.spawn(async move {
                 let service = service_fn(move |request| {
                     let reply = handler(request, remote);
@@ -146,7 +157,7 @@ where
                     .timer(TokioTimer::new())
                     .header_read_timeout(limits.header_timeout)
                     .max_buf_size(64 * 1024)
-                    .serve_connection(TokioIo::new(io), service)
+                    .serve_connection(TokioIo::new(Box::pin(io)), service)
                     .with_upgrades();
                 let mut connection = std::pin::pin!(connection);
                 let result = tokio::select! {

@@ -64,9 +64,9 @@ impl AdminState {
 /// When the socket cannot be bound.
 pub async fn serve(path: &Path, state: Arc<AdminState>) -> io::Result<Server> {
     let listener = socket::bind(path).await?;
-    Ok(http::serve(listener, Limits { max_connections: 64, ..Limits::default() }, move |request, _| {
-        answer(request, state.clone())
-    }))
+    // Whoever follows the events may pause.
+    let limits = Limits { max_connections: 64, write_timeout: None, ..Limits::default() };
+    Ok(http::serve(listener, limits, move |request, _| answer(request, state.clone())))
 }
 
 async fn answer(request: Request<Incoming>, state: Arc<AdminState>) -> Response<Body> {

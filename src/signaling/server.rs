@@ -61,6 +61,8 @@ impl SignalingServer {
             // The table bounds the connections; the HTTP server never gets to see one too many.
             max_connections: config.max_clients as usize,
             header_timeout: HEADER_TIMEOUT,
+            // Each session has a time limit of its own.
+            write_timeout: None,
         };
         let shared = Shared::new(config, instruments);
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());

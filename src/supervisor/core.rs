@@ -54,8 +54,10 @@ pub(super) struct Core {
     pub state_dir: StateDir,
     /// The program that plays the roles.
     pub program: PathBuf,
-    /// Where children reach the receiver.
+    /// Where people and Prometheus find the metrics.
     pub metrics: SocketAddr,
+    /// Where children push their telemetry.
+    pub receiver: SocketAddr,
     pub store: SharedStore,
     pub table: ProcessTable,
     /// Read end of the lifeline, handed to every child.
@@ -159,7 +161,7 @@ impl Core {
             process,
             &Surroundings {
                 folder: &folder,
-                metrics: self.metrics,
+                receiver: self.receiver,
                 token: token.to_hex(),
                 addresses_of: &|name| {
                     self.slot_of(name).map(|slot| slot.addresses.clone()).unwrap_or_default()

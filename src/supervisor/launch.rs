@@ -23,7 +23,7 @@ pub struct Surroundings<'a> {
     /// The process's own folder.
     pub folder: &'a Path,
     /// Where telemetry goes.
-    pub metrics: SocketAddr,
+    pub receiver: SocketAddr,
     /// The token that tells who pushes.
     pub token: String,
     /// Addresses of other processes, by name, as they reported them.
@@ -77,7 +77,7 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
             admin_socket: None,
         },
         telemetry: TelemetryConfig {
-            endpoint: format!("http://{}/v1/metrics", reachable(surroundings.metrics)),
+            endpoint: format!("http://{}/v1/metrics", surroundings.receiver),
             token: Some(surroundings.token.clone()),
             interval: Duration::from_secs(1),
         },

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,8 +30,10 @@ use crate::telemetry::supervisor::{MeterError, ProcessTable, SupervisorInstrumen
 use crate::telemetry::{exposition, receiver};
 use crate::topology::plan::{Plan, Settings};
 
-/// Connections that the metrics endpoint serves at once: one per child of a large network, and scrapers.
-const METRICS_CONNECTIONS: usize = 2_500;
+/// Connections that the metrics endpoint serves at once.
+const METRICS_CONNECTIONS: usize = 256;
+/// Connections that the receiver of the children's telemetry serves at once: one per child of a large network.
+const RECEIVER_CONNECTIONS: usize = 2_500;
 /// Connections that the control socket serves at once.
 const CONTROL_CONNECTIONS: usize = 64;
 /// Time for replies under way when the supervisor ends.
@@ -87,6 +89,7 @@ pub struct Supervisor {
     core: Core,
     handle: Handle,
     metrics_server: Server,
+    receiver_server: Server,
     control_server: Server,
     control_path: PathBuf,
     _provider: SdkMeterProvider,
@@ -148,7 +151,8 @@ impl Supervisor {
         let handle = Handle::new(commands_in, changes, logs);
         let control_server = http::serve(
             control_listener,
-            Limits { max_connections: CONTROL_CONNECTIONS, ..Limits::default() },
+            // Whoever follows the logs may pause.
+            Limits { max_connections: CONTROL_CONNECTIONS, write_timeout: None, ..Limits::default() },
             api::handler(handle.clone()),
         );
 
@@ -160,10 +164,21 @@ impl Supervisor {
         exposition::register(&registry, store.clone())?;
         let metrics_listener =
             TcpListener::from_std(metrics_socket).map_err(system("cannot watch the metrics socket"))?;
+        let metrics_handler = receiver::handler(store.clone(), registry);
         let metrics_server = http::serve(
             metrics_listener,
             Limits { max_connections: METRICS_CONNECTIONS, ..Limits::default() },
-            receiver::handler(store.clone(), registry),
+            metrics_handler.clone(),
+        );
+        // The children push to a socket of their own: whoever floods the public one keeps none of them out.
+        let receiver_listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(system("cannot open the receiver of telemetry"))?;
+        let receiver = receiver_listener.local_addr().map_err(system("cannot read a socket's address"))?;
+        let receiver_server = http::serve(
+            receiver_listener,
+            Limits { max_connections: RECEIVER_CONNECTIONS, ..Limits::default() },
+            metrics_handler,
         );
 
         let (lifeline, lifeline_held) =
@@ -175,6 +190,7 @@ impl Supervisor {
             state_dir,
             program,
             metrics: metrics_address,
+            receiver,
             store,
             table,
             lifeline,
@@ -190,6 +206,7 @@ impl Supervisor {
             core,
             handle,
             metrics_server,
+            receiver_server,
             control_server,
             control_path,
             _provider: provider,
@@ -208,7 +225,8 @@ impl Supervisor {
         let state_dir = self.core.run().await;
         tokio::join!(
             self.control_server.shutdown(LAST_REPLIES),
-            self.metrics_server.shutdown(Duration::ZERO)
+            self.metrics_server.shutdown(Duration::ZERO),
+            self.receiver_server.shutdown(Duration::ZERO)
         );
         let _ = std::fs::remove_file(&self.control_path);
         // The lock goes last: the next supervisor's socket has the same path.

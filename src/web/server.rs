@@ -36,7 +36,8 @@ impl WebServer {
     #[must_use]
     pub fn start(listener: TcpListener, config: WebConfig, instruments: WebInstruments) -> WebServer {
         let local_addr = listener.local_addr().unwrap_or(config.listen);
-        let limits = Limits { max_connections: MAX_CONNECTIONS, header_timeout: HEADER_TIMEOUT };
+        let limits =
+            Limits { max_connections: MAX_CONNECTIONS, header_timeout: HEADER_TIMEOUT, ..Limits::default() };
         let signaling_port = config.signaling_port;
         let handler = move |request: Request<Incoming>, _: Remote| {
             let response = answer(&request, signaling_port);
