@@ -203,8 +203,9 @@ impl Fleet {
             let member = &self.members[index];
             // Only what serves can be needed: whatever does not run, or ends already, must not be started again.
             let serves = matches!(member.life.state(), State::Starting | State::Ready);
-            let needed = member.dependents.iter().any(|dep| self.members[*dep].life.state().is_alive());
-            if !member.told_to_stop && !(serves && needed) {
+            let needed =
+                serves && member.dependents.iter().any(|dep| self.members[*dep].life.state().is_alive());
+            if !member.told_to_stop && !needed {
                 self.members[index].told_to_stop = true;
                 self.apply(index, Event::Stop, now, orders);
             }
