@@ -101,7 +101,7 @@ pub async fn run(plan: Plan, options: Options) -> ExitCode {
         }
         Outcome::Ready(status) => {
             if foreground {
-                println!("{}", table::summary(&status, table::Extent::Short));
+                println!("\n{}", table::summary(&status, table::Extent::Short));
                 println!(
                     "all {} processes ready in {:.2} s; Ctrl-C stops everything",
                     status.processes.len(),
@@ -111,7 +111,7 @@ pub async fn run(plan: Plan, options: Options) -> ExitCode {
         }
         Outcome::Partly(status) => {
             if foreground {
-                println!("{}", table::summary(&status, table::Extent::Short));
+                println!("\n{}", table::summary(&status, table::Extent::Short));
             }
             eprintln!("warning: not everything could be started; the rest runs on");
             explain(&status);
