@@ -8,6 +8,9 @@ readonly TOOLS="
     cc:build-essential
     ip:iproute2
     unshare:util-linux
+    setsid:util-linux
+    mount:mount
+    python3:python3
     promtool:prometheus
     prometheus:prometheus
     node:nodejs
