@@ -21,10 +21,14 @@ const MAX_PATH_BYTES: usize = 107;
 /// `AddrInUse` when another process listens there; otherwise what the system says.
 pub async fn bind(path: &Path) -> io::Result<UnixListener> {
     if path.symlink_metadata().is_ok() {
-        if connect(path).await.is_ok() {
+        if let Ok(stream) = connect(path).await {
+            let holder = match stream.peer_cred().ok().and_then(|listener| listener.pid()) {
+                Some(pid) => format!("process {pid}"),
+                None => "another process".to_owned(),
+            };
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
-                format!("another process listens on {}", path.display()),
+                format!("{holder} listens on {}", path.display()),
             ));
         }
         fs::remove_file(path)?;
@@ -95,6 +99,8 @@ mod tests {
         let path = dir.path().join("s.sock");
         drop(bind(&path).await.unwrap());
         let _live = bind(&path).await.unwrap();
-        assert_eq!(bind(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let error = bind(&path).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
     }
 }

@@ -71,10 +71,15 @@ impl Metric {
         naming::twin_of(&self.exposed_name())
     }
 
-    /// A counter that is added to.
+    /// A counter that is added to. Without labels it is there from the start, as 0: what appears with its first event
+    /// has no increase that `rate()` could see.
     #[must_use]
     pub fn u64_counter(&self, meter: &Meter) -> Counter<u64> {
-        meter.u64_counter(self.name).with_description(self.help).build()
+        let counter = meter.u64_counter(self.name).with_description(self.help).build();
+        if self.labels.is_empty() {
+            counter.add(0, &[]);
+        }
+        counter
     }
 
     /// A gauge that is recorded.
