@@ -109,7 +109,7 @@ prepare_modules() {
         return
     fi
     note "installing the packages of $folder"
-    npm ci --silent --no-audit --no-fund --prefix "$folder" </dev/null ||
+    npm ci --prefer-offline --silent --no-audit --no-fund --prefix "$folder" </dev/null ||
         give_up "cannot install the packages of $folder; 'npm ci' there says more"
     cp "$folder/package-lock.json" "$folder/node_modules/.installed"
 }
