@@ -185,7 +185,7 @@ where
     let optional = |table: &str| data.contains_key(table);
     Ok(RoleConfig {
         process: figment.extract_inner("process")?,
-        telemetry: optional("telemetry").then(|| figment.extract_inner("telemetry")).transpose()?,
+        telemetry: if optional("telemetry") { Some(figment.extract_inner("telemetry")?) } else { None },
         log: if optional("log") { figment.extract_inner("log")? } else { LogConfig::default() },
         settings: figment.extract_inner(own)?,
     })
