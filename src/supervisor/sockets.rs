@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use nix::sys::socket::{Backlog, listen};
+
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot listen on {address}: {reason}")]
@@ -26,6 +28,9 @@ pub struct BindError {
 pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
     let open = || {
         let listener = TcpListener::bind(address)?;
+        // The library's queue holds 128 clients; one that finds it full tries again after a second. As many as the
+        // system allows (`net.core.somaxconn`) may wait while a role restarts.
+        listen(&listener, Backlog::MAXALLOWABLE)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
