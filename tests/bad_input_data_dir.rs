@@ -167,5 +167,7 @@ fn a_folder_that_fills_up_holds_back_restarts_until_there_is_space() {
     }
     let after = network.wait_state("node-0", State::Ready);
     assert_eq!(after.peer_id, before.peer_id);
-    network.down();
+    // The folder can only go once nothing is mounted in it.
+    network.run_ok(&["down"]);
+    assert_eq!(network.wait_exit().code(), Some(0));
 }

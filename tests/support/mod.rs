@@ -268,9 +268,18 @@ impl Drop for Network {
             let _ = child.kill();
             let _ = child.wait();
         }
-        // The supervisor is gone: its children must follow. A failed test must leave nothing either.
-        for pid in self.leftovers() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        // The supervisor is gone: its children must follow. A failed test must leave nothing either, and the folder
+        // can only be removed once nobody writes into it.
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let pids: Vec<i32> = self.leftovers().into_iter().filter(|pid| exists(*pid)).collect();
+            if pids.is_empty() || Instant::now() > deadline {
+                break;
+            }
+            for pid in pids {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
