@@ -14,7 +14,7 @@ signal.signal(signal.SIGTERM, stop)
 serve()
 "#;
 /// What ends last is the likeliest to be cut off, and chance has a part in it.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 8;
 
 #[test]
 fn last_words_of_all_processes_are_kept() {
