@@ -77,15 +77,22 @@ fn main() {
     }
     let limits = Limits::default();
     let mut pushes = 0_u32;
-    let ingest = time("receiver: decode, judge and store one push", ROUNDS * 10, || {
+    let mut next = || {
         // A second passes between two pushes of one process.
         let now = Instant::now() + Duration::from_secs(u64::from(pushes) / PROCESSES as u64);
         let token = &tokens[pushes as usize % PROCESSES];
         pushes += 1;
-        let ticket = store.lock().admit(Some(token), now).expect("it is registered");
+        (store.lock().admit(Some(token), now).expect("it is registered"), now)
+    };
+    time("receiver: decode, judge and store a push of new series", ROUNDS * 10, || {
+        let (ticket, now) = next();
         let request = ExportMetricsServiceRequest::decode(body.as_slice()).expect("it was just encoded");
         let snapshot = Snapshot::from_request(request, &limits);
         let _ = black_box(store.lock().accept(&ticket, snapshot, now).expect("it lives"));
+    });
+    let ingest = time("receiver: store a push with new numbers for known series", ROUNDS * 100, || {
+        let (ticket, now) = next();
+        let _ = black_box(store.ingest(&ticket, &body, now).expect("it lives"));
     });
     time("receiver: /metrics of all processes", 20, || {
         black_box(exposition::render(&registry));

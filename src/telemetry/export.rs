@@ -10,6 +10,9 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
+use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
@@ -137,7 +140,9 @@ impl Push {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { client, body, health } = &mut *state;
         body.clear();
-        if ExportMetricsServiceRequest::from(metrics).encode(body).is_err() {
+        let mut request = ExportMetricsServiceRequest::from(metrics);
+        sort(&mut request);
+        if request.encode(body).is_err() {
             // A vector grows; only a fixed buffer can be too short.
             return;
         }
@@ -165,6 +170,34 @@ impl Push {
             }
         }
     }
+}
+
+/// Puts the points of each metric in the order of their labels. The SDK's maps give them in a new order each time, and
+/// the receiver is quick with a push that differs from the one before in its numbers only.
+fn sort(request: &mut ExportMetricsServiceRequest) {
+    let scopes = request.resource_metrics.iter_mut().flat_map(|resource| &mut resource.scope_metrics);
+    for metric in scopes.flat_map(|scope| &mut scope.metrics) {
+        let points = match &mut metric.data {
+            Some(Data::Gauge(gauge)) => &mut gauge.data_points,
+            Some(Data::Sum(sum)) => &mut sum.data_points,
+            _ => continue,
+        };
+        for point in &mut *points {
+            point.attributes.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        points.sort_by(|a, b| labels(a).cmp(labels(b)));
+    }
+}
+
+/// What tells a point from the others of its metric; a value that is no string counts as none.
+fn labels(point: &NumberDataPoint) -> impl Iterator<Item = (&str, Option<&str>)> {
+    point.attributes.iter().map(|label| {
+        let value = match label.value.as_ref().and_then(|value| value.value.as_ref()) {
+            Some(AnyValue::StringValue(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        (label.key.as_str(), value)
+    })
 }
 
 impl PushMetricExporter for Push {

@@ -91,3 +91,37 @@ impl<'w> tracing_subscriber::fmt::MakeWriter<'w> for Log {
         self.clone()
     }
 }
+
+#[test]
+fn the_order_of_points_is_that_of_their_labels_whatever_the_sdk_gives() {
+    use opentelemetry_proto::tonic::common::v1::{AnyValue as Label, KeyValue};
+    use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, ResourceMetrics, ScopeMetrics, Sum};
+
+    let label = |key: &str, value: &str| KeyValue {
+        key: key.to_owned(),
+        value: Some(Label { value: Some(AnyValue::StringValue(value.to_owned())) }),
+        ..Default::default()
+    };
+    let request = |swap: bool| {
+        let mut labels =
+            [vec![label("a", "2"), label("b", "1")], vec![label("a", "1"), label("b", "2")], vec![]];
+        if swap {
+            labels.reverse();
+            labels.iter_mut().for_each(|labels| labels.reverse());
+        }
+        let data_points: Vec<_> =
+            labels.map(|attributes| NumberDataPoint { attributes, ..Default::default() }).into();
+        let sum = Data::Sum(Sum { data_points: data_points.clone(), ..Default::default() });
+        let metrics = [sum, Data::Gauge(Gauge { data_points })]
+            .map(|data| Metric { data: Some(data), ..Default::default() })
+            .into();
+        let scope_metrics = vec![ScopeMetrics { metrics, ..Default::default() }];
+        let resource_metrics = vec![ResourceMetrics { scope_metrics, ..Default::default() }];
+        ExportMetricsServiceRequest { resource_metrics }
+    };
+    let (mut one, mut other) = (request(false), request(true));
+    assert_ne!(one, other);
+    sort(&mut one);
+    sort(&mut other);
+    assert_eq!(one, other);
+}

@@ -3,7 +3,7 @@
 //! ```text
 //!  a role process                               the supervisor, or the collector role
 //!  ┌───────────────────────────┐                ┌──────────────────────────────────────────────┐
-//!  │ instruments  host         │  OTLP/HTTP     │ receiver ─► snapshot ─► store                │
+//!  │ instruments  host         │  OTLP/HTTP     │ receiver ─► ingest ─► snapshot ─► store      │
 //!  │      └─► export ─► push ──┼── protobuf ───►│ supervisor, host (own figures) ─► registry   │
 //!  └───────────────────────────┘  once a second │ exposition ─► text, stats ─► /metrics /stats │
 //!                                               └──────────────────────────────────────────────┘
@@ -18,6 +18,7 @@ pub mod export;
 pub mod exposition;
 mod families;
 pub mod host;
+mod ingest;
 pub mod instruments;
 mod naming;
 mod points;
@@ -29,5 +30,7 @@ pub mod snapshot;
 pub mod stats;
 pub mod store;
 pub mod supervisor;
+mod template;
 mod text;
 pub mod token;
+mod wire;

@@ -39,10 +39,12 @@ pub(super) fn number(point: &NumberDataPoint, kind: Kind) -> Result<Option<Value
         Some(Number::AsInt(value)) => value as f64,
         None => return Err(Reason::Value),
     };
-    if !value.is_finite() || (kind == Kind::Counter && value < 0.0) {
-        return Err(Reason::Value);
-    }
-    Ok(Some(Value::Number(value)))
+    if valid(value, kind) { Ok(Some(Value::Number(value))) } else { Err(Reason::Value) }
+}
+
+/// Whether a series of `kind` may have this value.
+pub(super) fn valid(value: f64, kind: Kind) -> bool {
+    value.is_finite() && !(kind == Kind::Counter && value < 0.0)
 }
 
 /// Turns per-bucket counts into cumulative ones, and checks that they add up.

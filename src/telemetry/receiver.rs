@@ -12,15 +12,14 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+    ExportMetricsPartialSuccess, ExportMetricsServiceResponse,
 };
 use prometheus::Registry;
 use prost::Message;
 use tokio::sync::Semaphore;
 
 use super::refusal::Reason;
-use super::snapshot::Snapshot;
-use super::store::{Accepted, Refusal, SharedStore, Ticket};
+use super::store::{Accepted, Refusal, SharedStore};
 use super::token::{self, Token};
 use super::{exposition, stats, text};
 use crate::control::http::{self, Body, BodyError, Remote};
@@ -131,19 +130,10 @@ impl Receiver {
                 return error.reply();
             }
         };
-        match self.take(&ticket, body) {
+        match self.store.ingest(&ticket, &body, Instant::now()) {
             Ok(accepted) => receipt(&accepted),
             Err(refusal) => refused(refusal),
         }
-    }
-
-    fn take(&self, ticket: &Ticket, body: Bytes) -> Result<Accepted, Refusal> {
-        let Ok(request) = ExportMetricsServiceRequest::decode(body) else {
-            return Err(self.store.lock().refuse(Reason::Malformed));
-        };
-        let limits = self.store.lock().limits();
-        let snapshot = Snapshot::from_request(request, &limits);
-        self.store.lock().accept(ticket, snapshot, Instant::now())
     }
 }
 

@@ -16,6 +16,7 @@ pub use super::rate::Rate;
 use super::refusal::{Reason, Refused};
 pub use super::snapshot::Limits;
 use super::snapshot::{Series, Snapshot};
+use super::template::Template;
 use super::token::Token;
 
 /// The rules of a [`Store`].
@@ -77,6 +78,21 @@ struct Process {
     bucket: Bucket,
     last_push: Option<Instant>,
     families: Arc<Vec<StoredFamily>>,
+    /// Of the push that made `families`, where it is known.
+    template: Option<Template>,
+    /// Bytes of the last push that was decoded.
+    last_length: usize,
+}
+
+/// How [`Store::begin`] went.
+#[derive(Debug, PartialEq)]
+pub(super) enum Begun {
+    /// Only numbers had changed: the push is stored.
+    Done(Accepted),
+    /// It is to be decoded. The one before looked different.
+    New,
+    /// It is to be decoded. The one before may have been like it.
+    Settled,
 }
 
 /// One metric of one process.
@@ -158,6 +174,8 @@ impl Store {
                 bucket: Bucket::new(),
                 last_push: None,
                 families,
+                template: None,
+                last_length: 0,
             },
         );
     }
@@ -170,6 +188,7 @@ impl Store {
         {
             known.alive = false;
             known.families = known.durable();
+            known.template = None;
         }
     }
 
@@ -206,11 +225,41 @@ impl Store {
         }
     }
 
+    /// Stores `body` if it differs from the push before in its numbers only.
+    pub(super) fn begin(&mut self, ticket: &Ticket, body: &[u8], now: Instant) -> Result<Begun, Refusal> {
+        let Some(process) = self.current(ticket) else { return Err(self.refuse(Reason::Late)) };
+        let Some(template) = process.template.take() else {
+            let settled = process.last_length == body.len();
+            process.last_length = body.len();
+            return Ok(if settled { Begun::Settled } else { Begun::New });
+        };
+        if !template.update(body, &mut process.families) {
+            // A sender that puts its series in another order each time would want a new template each time.
+            process.last_length = body.len();
+            return Ok(Begun::New);
+        }
+        let series = template.series();
+        process.template = Some(template);
+        process.last_push = Some(now);
+        Ok(Begun::Done(Accepted { series, refused: Refused::default() }))
+    }
+
     /// Replaces what the process of `ticket` said before by `snapshot`. Counts what it refuses.
     ///
     /// # Errors
     /// [`Reason::Late`] when the process has ended, or begun anew, since it was admitted.
     pub fn accept(&mut self, ticket: &Ticket, snapshot: Snapshot, now: Instant) -> Result<Accepted, Refusal> {
+        self.keep(ticket, snapshot, None, now)
+    }
+
+    /// [`Store::accept`], with the template of the push that `snapshot` was made of.
+    pub(super) fn keep(
+        &mut self,
+        ticket: &Ticket,
+        snapshot: Snapshot,
+        template: Option<Template>,
+        now: Instant,
+    ) -> Result<Accepted, Refusal> {
         let Some(process) = self.current(ticket) else { return Err(self.refuse(Reason::Late)) };
         let role = process.role.clone();
         let Snapshot { families, mut refused, claims } = snapshot;
@@ -233,6 +282,8 @@ impl Store {
         self.refused.merge(&refused);
         if let Some(process) = self.current(ticket) {
             process.families = Arc::new(kept);
+            // Where something was refused, it is to be refused and counted each time.
+            process.template = template.filter(|_| refused.total() == 0);
             process.last_push = Some(now);
         }
         Ok(Accepted { series, refused })
