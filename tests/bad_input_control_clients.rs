@@ -163,8 +163,10 @@ fn connections_beyond_the_limit_are_closed_and_counted() {
     let network = Network::up(EVERY_ROLE);
     let place = control(&network);
     let metrics = network.status().metrics;
-    let refused =
-        || figure(&support::http_get(&metrics), "hippius_control_refused_total", &[]).unwrap_or_default();
+    let refused = || {
+        figure(&support::http_get(&metrics), "hippius_connections_refused_total", &[("server", "control")])
+            .unwrap_or_default()
+    };
     let held: Vec<Connection> = (0..CONTROL_CONNECTIONS + 30).map(|_| place.connect()).collect();
     // One of a moment ago may still count as open, so at least those beyond.
     wait_until("those beyond the limit are counted", || refused() >= 30.0);

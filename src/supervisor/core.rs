@@ -78,8 +78,6 @@ pub(super) struct Slot {
     pub log: ProcessLog,
     /// What the metrics and those who wait were last shown.
     pub shown: Option<(State, Generation, u64)>,
-    /// Lines already reported as dropped.
-    pub dropped_reported: u64,
     /// The listening socket that every incarnation is handed.
     pub socket: Option<TcpListener>,
     pub child: Option<Child>,
@@ -441,13 +439,9 @@ impl Core {
                         up: if life.state() == State::Ready { Up::Yes } else { Up::No },
                         restarts: life.restarts(),
                         start_time: slot.child.as_ref().map(|child| child.started_at),
+                        dropped_lines: slot.log.dropped(),
                     },
                 );
-            }
-            let dropped = slot.log.dropped();
-            if dropped > slot.dropped_reported {
-                self.table.log_lines_dropped(&process.name, dropped - slot.dropped_reported);
-                slot.dropped_reported = dropped;
             }
         }
         if any {

@@ -126,7 +126,6 @@ impl Supervisor {
             slots.push(Slot {
                 log: logs.of(&process.name),
                 shown: None,
-                dropped_reported: 0,
                 socket: process.listen_socket.map(|address| sockets::bind(&what, address)).transpose()?,
                 child: None,
                 peer_id: None,
@@ -151,16 +150,18 @@ impl Supervisor {
         let handle = Handle::new(commands_in, changes, logs);
         let control_server = http::serve(
             control_listener,
-            // Whoever follows the logs may pause.
-            Limits { max_connections: CONTROL_CONNECTIONS, write_timeout: None, ..Limits::default() },
+            Limits {
+                max_connections: CONTROL_CONNECTIONS,
+                // Our own commands ask at once; whoever only holds a connection makes room for them soon.
+                header_timeout: Duration::from_secs(5),
+                // Whoever follows the logs may pause.
+                write_timeout: None,
+            },
             api::handler(handle.clone()),
         );
 
         let (registry, provider, meter) = supervisor_meter()?;
         let (store, table) = (SharedStore::default(), ProcessTable::new());
-        let instruments =
-            SupervisorInstruments::new(&meter, &table, &store, control_server.refused_counter(), data_dir)
-                .map_err(system("cannot read the supervisor's own figures"))?;
         exposition::register(&registry, store.clone())?;
         let metrics_listener =
             TcpListener::from_std(metrics_socket).map_err(system("cannot watch the metrics socket"))?;
@@ -180,6 +181,13 @@ impl Supervisor {
             Limits { max_connections: RECEIVER_CONNECTIONS, ..Limits::default() },
             metrics_handler,
         );
+        let refused = vec![
+            ("control", control_server.refused_counter()),
+            ("metrics", metrics_server.refused_counter()),
+            ("receiver", receiver_server.refused_counter()),
+        ];
+        let instruments = SupervisorInstruments::new(&meter, &table, &store, refused, data_dir)
+            .map_err(system("cannot read the supervisor's own figures"))?;
 
         let (lifeline, lifeline_held) =
             pipe2(OFlag::O_CLOEXEC).map_err(|e| system("cannot open the lifeline")(e.into()))?;

@@ -175,7 +175,7 @@ metrics! {
     HIPPIUS_PROCESS_START_TIME = Gauge "hippius_process_start_time_seconds" [] "seconds" "Unix time at which the running generation of a process was started.";
     HIPPIUS_LOG_LINES_DROPPED = Counter "hippius_log_lines_dropped_total" [] "lines" "Log lines of a process that were not kept.";
     HIPPIUS_TELEMETRY_REFUSED = Counter "hippius_telemetry_refused_total" ["reason"] "events" "Telemetry requests and series refused, by reason.";
-    HIPPIUS_CONTROL_REFUSED = Counter "hippius_control_refused_total" [] "connections" "Connections to the control socket closed because too many were open.";
+    HIPPIUS_CONNECTIONS_REFUSED = Counter "hippius_connections_refused_total" ["server"] "connections" "Connections to a server of the supervisor (control, metrics, receiver) closed because too many were open.";
 }
 
 #[cfg(test)]

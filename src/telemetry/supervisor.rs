@@ -46,7 +46,7 @@ pub fn supervisor_meter() -> Result<(Registry, SdkMeterProvider, Meter), MeterEr
 }
 
 /// What is shown of one process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ProcessFigures {
     /// Its role, as in [`crate::topology::plan::Role::as_str`].
     pub role: String,
@@ -56,6 +56,8 @@ pub struct ProcessFigures {
     pub restarts: u64,
     /// When the running generation was started; `None` while none runs.
     pub start_time: Option<SystemTime>,
+    /// Log lines that were not kept; read when somebody asks.
+    pub dropped_lines: Arc<AtomicU64>,
 }
 
 /// Whether a process is ready.
@@ -74,7 +76,6 @@ pub struct ProcessTable(Arc<Mutex<BTreeMap<String, Row>>>);
 #[derive(Debug)]
 struct Row {
     figures: ProcessFigures,
-    dropped_lines: u64,
     /// `process` and `role`, made once.
     labels: [KeyValue; 2],
 }
@@ -88,17 +89,8 @@ impl ProcessTable {
 
     /// Shows `figures` for the process `name` from now on.
     pub fn set(&self, name: &str, figures: ProcessFigures) {
-        let mut rows = self.rows();
-        let dropped_lines = rows.get(name).map_or(0, |row| row.dropped_lines);
         let labels = identity(name, &figures.role);
-        rows.insert(name.to_owned(), Row { figures, dropped_lines, labels });
-    }
-
-    /// Counts `lines` log lines of `name` that were not kept. A process that is not in the table is not counted.
-    pub fn log_lines_dropped(&self, name: &str, lines: u64) {
-        if let Some(row) = self.rows().get_mut(name) {
-            row.dropped_lines = row.dropped_lines.saturating_add(lines);
-        }
+        self.rows().insert(name.to_owned(), Row { figures, labels });
     }
 
     /// Shows nothing of `name` any more.
@@ -123,8 +115,8 @@ pub fn identity(process: &str, role: &str) -> [KeyValue; 2] {
 pub struct SupervisorInstruments(());
 
 impl SupervisorInstruments {
-    /// Registers everything on `meter`: the rows of `table`, the refusals of `store` and of the control socket, and
-    /// the machine's use by this process as `process="supervisor"`.
+    /// Registers everything on `meter`: the rows of `table`, the refusals of `store`, the connections that
+    /// each server of `refused` did not take, and the machine's use by this process as `process="supervisor"`.
     ///
     /// # Errors
     /// When `/proc` cannot be read.
@@ -132,16 +124,22 @@ impl SupervisorInstruments {
         meter: &Meter,
         table: &ProcessTable,
         store: &SharedStore,
-        control_refused: Arc<AtomicU64>,
+        refused: Vec<(&'static str, Arc<AtomicU64>)>,
         data_dir: &Path,
     ) -> io::Result<Self> {
         observe_processes(meter, table);
         let own = identity("supervisor", "supervisor");
         observe_refusals(meter, store, &own);
         host::observe_as(meter, data_dir, &own)?;
-        let _ = catalogue::HIPPIUS_CONTROL_REFUSED
+        let _ = catalogue::HIPPIUS_CONNECTIONS_REFUSED
             .observed_counter(meter)
-            .with_callback(move |observer| observer.observe(control_refused.load(Ordering::Relaxed), &own))
+            .with_callback(move |observer| {
+                for (server, count) in &refused {
+                    let [process, role] = own.clone();
+                    let labels = [process, role, KeyValue::new("server", *server)];
+                    observer.observe(count.load(Ordering::Relaxed), &labels);
+                }
+            })
             .build();
         Ok(Self(()))
     }
@@ -194,7 +192,7 @@ fn observe_processes(meter: &Meter, table: &ProcessTable) {
         Some(row.figures.start_time?.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
     });
     counter(&catalogue::HIPPIUS_PROCESS_RESTARTS, |row| row.figures.restarts);
-    counter(&catalogue::HIPPIUS_LOG_LINES_DROPPED, |row| row.dropped_lines);
+    counter(&catalogue::HIPPIUS_LOG_LINES_DROPPED, |row| row.figures.dropped_lines.load(Ordering::Relaxed));
 }
 
 #[cfg(test)]
@@ -209,6 +207,7 @@ mod tests {
             up,
             restarts: 2,
             start_time: Some(UNIX_EPOCH + std::time::Duration::from_secs(1_000)),
+            dropped_lines: Arc::new(AtomicU64::new(5)),
         }
     }
 
@@ -216,12 +215,11 @@ mod tests {
     fn a_removed_process_leaves_no_series() {
         let (registry, _provider, meter) = supervisor_meter().unwrap();
         let (table, store) = (ProcessTable::new(), SharedStore::default());
-        let control = Arc::new(AtomicU64::new(7));
+        let refused = vec![("control", Arc::new(AtomicU64::new(7)))];
         let _instruments =
-            SupervisorInstruments::new(&meter, &table, &store, control, Path::new("/")).unwrap();
+            SupervisorInstruments::new(&meter, &table, &store, refused, Path::new("/")).unwrap();
         store.lock().refuse(Reason::Malformed);
         table.set("node-0", figures(Up::Yes));
-        table.log_lines_dropped("node-0", 5);
         table.set("node-0", ProcessFigures { start_time: None, ..figures(Up::No) });
         table.set("node-1", figures(Up::Yes));
 
@@ -233,7 +231,7 @@ mod tests {
             "hippius_log_lines_dropped_total{process=\"node-0\",role=\"node\"} 5",
             "hippius_process_start_time_seconds{process=\"node-1\",role=\"node\"} 1000",
             "hippius_telemetry_refused_total{process=\"supervisor\",reason=\"malformed\",role=\"supervisor\"} 1",
-            "hippius_control_refused_total{process=\"supervisor\",role=\"supervisor\"} 7",
+            "hippius_connections_refused_total{process=\"supervisor\",role=\"supervisor\",server=\"control\"} 7",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -44,7 +44,7 @@ impl MetricsServer {
                     &meter,
                     &in_processes,
                     &in_store,
-                    Arc::default(),
+                    vec![("control", Arc::default())],
                     Path::new("/"),
                 )
                 .unwrap();
@@ -65,8 +65,16 @@ impl MetricsServer {
         let token = Token::random();
         self.store.lock().register(&token, process, role, 1);
         let start_time = Some(std::time::SystemTime::now());
-        self.processes
-            .set(process, ProcessFigures { role: role.to_owned(), up: Up::Yes, restarts: 0, start_time });
+        self.processes.set(
+            process,
+            ProcessFigures {
+                role: role.to_owned(),
+                up: Up::Yes,
+                restarts: 0,
+                start_time,
+                dropped_lines: Arc::default(),
+            },
+        );
         token
     }
 

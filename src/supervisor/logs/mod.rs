@@ -96,8 +96,8 @@ pub struct ProcessLog {
 impl ProcessLog {
     /// Lines that could not be written to the file (disk full, folder gone).
     #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+    pub fn dropped(&self) -> Arc<AtomicU64> {
+        self.dropped.clone()
     }
 
     /// Reads what one incarnation prints until its end of the pipe is closed.
