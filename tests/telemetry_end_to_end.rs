@@ -32,7 +32,7 @@ fn every_metric_of_the_catalogue_arrives_with_its_identity() {
     let identity = "{process=\"node-0\",role=\"node\"";
     for metric in catalogue::ALL {
         for name in [Some(metric.exposed_name()), metric.twin().map(str::to_owned)].into_iter().flatten() {
-            let own = name.starts_with("hippius_telemetry") || name.starts_with("hippius_control");
+            let own = name.starts_with("hippius_telemetry") || name.starts_with("hippius_connections");
             let identity = if own { "{process=\"supervisor\"" } else { identity };
             assert!(page.body.contains(&format!("\n{name}{identity}")), "{name} is not in\n{}", page.body);
             assert!(page.body.contains(&format!("# HELP {name} {}", metric.help)), "{name}");
