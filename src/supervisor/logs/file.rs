@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::topology::plan::LogPolicy;
@@ -32,6 +33,12 @@ impl LogFile {
     /// # Errors
     /// What the system says; a part of a line that was written before the failure is taken back.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        // Somebody removed the file: what goes into it now nobody would ever see.
+        if let Some(open) = &self.open
+            && open.file.metadata()?.nlink() == 0
+        {
+            self.open = None;
+        }
         let full = self.open()?.bytes > 0
             && self.open()?.bytes.saturating_add(lines.len() as u64) > self.policy.max_bytes;
         if full {
@@ -56,7 +63,7 @@ impl LogFile {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
-                let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+                let file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
                 let bytes = file.metadata()?.len();
                 Open { file, bytes }
             }
@@ -67,16 +74,18 @@ impl LogFile {
     fn rotate(&mut self) -> io::Result<()> {
         self.open = None;
         if self.policy.keep == 0 {
-            return fs::remove_file(&self.path);
+            return unless_gone(fs::remove_file(&self.path));
         }
         for age in (1..self.policy.keep).rev() {
-            let from = rotated(&self.path, age);
-            if from.exists() {
-                fs::rename(from, rotated(&self.path, age + 1))?;
-            }
+            unless_gone(fs::rename(rotated(&self.path, age), rotated(&self.path, age + 1)))?;
         }
-        fs::rename(&self.path, rotated(&self.path, 1))
+        unless_gone(fs::rename(&self.path, rotated(&self.path, 1)))
     }
+}
+
+/// A file that was never there, or that somebody removed, needs no rotation.
+fn unless_gone(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// The name of a rotated file; `age` counts from 1, the newest.
@@ -114,5 +123,21 @@ mod tests {
         LogFile::new(path.clone(), policy).append(b"222222\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "222222\n");
         assert_eq!(fs::read_to_string(rotated(&path, 1)).unwrap(), "111111\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_removed_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.log");
+        for keep in [0, 2] {
+            let mut file = LogFile::new(path.clone(), LogPolicy { max_bytes: 10, keep });
+            file.append(b"1\n").unwrap();
+            fs::remove_file(&path).unwrap();
+            file.append(b"222222\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "222222\n");
+            file.append(b"333333\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "333333\n", "the size is counted anew, too");
+            fs::remove_file(&path).unwrap();
+        }
     }
 }
