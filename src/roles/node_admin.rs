@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::control::http::{self, Body};
+use crate::control::percent;
 use crate::p2p::topics::MAX_TEXT_BYTES;
 use crate::p2p::{ConnectError, Event, EventStream, Handle, JoinError, PublishError, Topic};
 
@@ -212,23 +213,10 @@ async fn forward(mut events: EventStream, topic: Option<Topic>, lines: mpsc::Sen
     }
 }
 
-/// The value of `topic=`, the only parameter, decoded (RFC 3986, section 2.1; `+` is a plus).
+/// The value of `topic=`, the only parameter, decoded.
 fn wanted_topic(query: &str) -> Result<String, ()> {
-    let encoded = query.strip_prefix("topic=").ok_or(())?;
-    let mut decoded = Vec::with_capacity(encoded.len());
-    let mut bytes = encoded.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'&' => return Err(()),
-            b'%' => {
-                let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or(());
-                let value = digit()? * 16 + digit()?;
-                decoded.push(u8::try_from(value).map_err(|_| ())?);
-            }
-            other => decoded.push(other),
-        }
-    }
-    String::from_utf8(decoded).map_err(|_| ())
+    let encoded = query.strip_prefix("topic=").filter(|value| !value.contains('&')).ok_or(())?;
+    percent::decode(encoded).ok_or(())
 }
 
 fn valid_topic(name: &str) -> Result<Topic, Box<Response<Body>>> {
