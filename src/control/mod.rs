@@ -6,4 +6,5 @@
 pub mod client;
 pub mod http;
 pub mod percent;
+pub mod printable;
 pub mod socket;

@@ -16,6 +16,8 @@ use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
+use crate::control::printable::printable;
+
 /// Largest notification that is read, in bytes; the protocol's messages are far smaller.
 const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 /// Most addresses that a process may report.
@@ -26,8 +28,6 @@ const MAX_ADDRESSES: usize = 32;
 pub struct Notice {
     /// `READY=1`
     pub ready: bool,
-    /// `STOPPING=1`
-    pub stopping: bool,
     /// `WATCHDOG=1`
     pub watchdog: bool,
     /// `STATUS=…`: a line for people.
@@ -50,7 +50,6 @@ impl Notice {
             let Some((key, value)) = line.split_once('=') else { continue };
             match key {
                 "READY" => notice.ready = value == "1",
-                "STOPPING" => notice.stopping = value == "1",
                 "WATCHDOG" => notice.watchdog = value == "1",
                 "STATUS" => notice.status = Some(printable(value)),
                 "X_HIPPIUS_FATAL" => notice.fatal = value == "1",
@@ -63,11 +62,6 @@ impl Notice {
         }
         notice
     }
-}
-
-/// A child's text goes to terminals: without control characters.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The socket that one incarnation of a process reports to.
@@ -152,7 +146,7 @@ mod tests {
             b"READY=1\nSTATUS=serving\x1b[2J\nX_HIPPIUS_ADDRESS=/ip4/127.0.0.1/tcp/1\nJUNK\n\xff=1",
         );
         assert!(notice.ready);
-        assert_eq!(notice.status.as_deref(), Some("serving [2J"));
+        assert_eq!(notice.status.as_deref(), Some("serving\\u{1b}[2J"));
         assert_eq!(notice.addresses, ["/ip4/127.0.0.1/tcp/1"]);
     }
 

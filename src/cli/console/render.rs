@@ -2,24 +2,8 @@
 
 use std::fmt::Write;
 
+pub(super) use crate::control::printable::printable as harmless;
 use crate::p2p::{Event, PeerInfo};
-
-/// Makes text from others harmless: control characters, which could move the cursor or change the terminal, and those
-/// that turn the direction of writing are shown as escapes.
-pub(super) fn harmless(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        let turns =
-            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        let breaks = matches!(character, '\u{2028}' | '\u{2029}');
-        if character.is_control() || turns || breaks {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
 
 /// The line for an event; `None` for those that need none. `short` names a peer by the end of its id.
 pub(super) fn event(event: &Event, short: bool) -> Option<String> {
@@ -79,25 +63,4 @@ pub(super) fn topics(topics: &[String], peers: &[PeerInfo]) -> Vec<String> {
 /// `1 peer`, `2 peers`.
 pub(super) fn peer_count(count: usize) -> String {
     if count == 1 { "1 peer".to_owned() } else { format!("{count} peers") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_message_cannot_touch_the_terminal() {
-        assert_eq!(
-            harmless("a\u{1b}[2Jb\nc\u{202e}d\u{9b}31m é🦀"),
-            "a\\u{1b}[2Jb\\nc\\u{202e}d\\u{9b}31m é🦀"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_harmful_is_left(text in any::<String>()) {
-            prop_assert!(!harmless(&text).chars().any(char::is_control));
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::LogLine;
+use crate::control::printable::{self, printable};
 
 /// How a line is painted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub fn line(line: &LogLine, width: usize, paint: Paint) -> String {
     }
     match serde_json::from_str::<Map<String, Value>>(&line.json) {
         Ok(fields) => body(&mut out, &fields, paint),
-        Err(_) => push_clean(&mut out, &line.json),
+        Err(_) => printable::push(&mut out, &line.json),
     }
     out
 }
@@ -43,7 +44,7 @@ fn body(out: &mut String, fields: &Map<String, Value>, paint: Paint) {
     if let Some(time) = fields.get("timestamp").and_then(Value::as_str) {
         // 2026-01-01T12:00:01.123456Z → 12:00:01.123
         let clock: String = time.chars().skip(11).take(12).collect();
-        push_clean(out, clock.trim_end_matches('Z'));
+        printable::push(out, clock.trim_end_matches('Z'));
         out.push(' ');
     }
     if let Some(level) = fields.get("level").and_then(Value::as_str) {
@@ -53,6 +54,7 @@ fn body(out: &mut String, fields: &Map<String, Value>, paint: Paint) {
             (Paint::Colour, "DEBUG" | "TRACE") => Some(90),
             _ => None,
         };
+        let level = printable(level);
         match colour {
             Some(colour) => {
                 let _ = write!(out, "\x1b[{colour}m{level:<5}\x1b[0m ");
@@ -63,31 +65,18 @@ fn body(out: &mut String, fields: &Map<String, Value>, paint: Paint) {
         }
     }
     if let Some(message) = fields.get("message").and_then(Value::as_str) {
-        push_clean(out, message);
+        printable::push(out, message);
     }
     for (key, value) in fields {
         if matches!(key.as_str(), "timestamp" | "level" | "message" | "target") {
             continue;
         }
         out.push(' ');
-        push_clean(out, key);
+        printable::push(out, key);
         out.push('=');
         match value {
-            Value::String(text) => push_clean(out, text),
-            other => push_clean(out, &other.to_string()),
-        }
-    }
-}
-
-/// Text of a process goes to a terminal: control characters are shown, not sent.
-fn push_clean(out: &mut String, text: &str) {
-    for c in text.chars() {
-        if c == '\t' {
-            out.push(' ');
-        } else if c.is_control() {
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
+            Value::String(text) => printable::push(out, text),
+            other => printable::push(out, &other.to_string()),
         }
     }
 }
@@ -108,5 +97,18 @@ mod tests {
                 .into(),
         };
         assert_eq!(line(&log, 8, Paint::Plain), "node-0   │ 12:00:01.123 INFO  hi \\u{1b}[2J peer=x");
+    }
+
+    #[test]
+    fn no_part_of_a_line_reaches_the_terminal_as_it_is() {
+        let evil = "\u{1b}]0;x\u{7}\u{202e}\n";
+        for key in ["timestamp", "level", "message", "target", "other", evil] {
+            let json = serde_json::json!({ key: format!("2026-01-01T{evil}"), "nested": [evil] }).to_string();
+            for paint in [Paint::Plain, Paint::Colour] {
+                let line = line(&LogLine { process: "n".into(), json: json.as_str().into() }, 1, paint);
+                let body = line.split_once('│').unwrap().1.trim_start_matches("\u{1b}[0m");
+                assert!(!body.contains(['\u{1b}', '\u{7}', '\u{202e}', '\n']), "{key:?}: {line:?}");
+            }
+        }
     }
 }
