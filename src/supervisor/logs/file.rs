@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::topology::plan::LogPolicy;
@@ -64,7 +64,16 @@ impl LogFile {
             Some(open) => open,
             None => {
                 let file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
-                let bytes = file.metadata()?.len();
+                let mut bytes = file.metadata()?.len();
+                if bytes > 0 {
+                    let mut last = [0];
+                    file.read_exact_at(&mut last, bytes - 1)?;
+                    // An earlier supervisor was killed within a line: ours must not be glued to it.
+                    if last != *b"\n" {
+                        (&file).write_all(b"\n")?;
+                        bytes += 1;
+                    }
+                }
                 Open { file, bytes }
             }
         };
@@ -139,5 +148,18 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), "333333\n", "the size is counted anew, too");
             fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn the_half_line_of_an_earlier_run_swallows_no_line_of_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.log");
+        fs::write(&path, "{\"whole\":1}\n{\"half").unwrap();
+        for line in ["first\n", "second\n"] {
+            LogFile::new(path.clone(), LogPolicy { max_bytes: 1000, keep: 1 })
+                .append(line.as_bytes())
+                .unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"whole\":1}\n{\"half\nfirst\nsecond\n");
     }
 }
