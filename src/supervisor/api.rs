@@ -8,6 +8,7 @@
 //! | `GET /v1/logs?process=NAME&n=COUNT&follow=1` | lines of [`LogEntry`] |
 //! | `POST /v1/down` | `{"down": true}`; the supervisor ends soon after |
 
+use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::handle::{ActError, Handle};
+use super::logs::read::{History, Lines};
 use super::logs::{self, LogLine};
 use super::wire::{LogEntry, Verb};
 use crate::control::http::{self, Body, Remote};
@@ -28,6 +30,9 @@ use crate::control::percent;
 const MAX_WAIT: Duration = Duration::from_secs(600);
 /// Most lines of history in one reply.
 const MAX_LINES: usize = 100_000;
+/// Bytes of history read at once, and how many times as much may wait for a slow reader: a mebibyte in all.
+const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNKS: usize = 16;
 /// Lines told when nobody says how many.
 const DEFAULT_LINES: usize = 200;
 
@@ -122,9 +127,14 @@ async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
         wanted.extend(status.processes.iter().map(|process| process.name.clone()));
         wanted.push(logs::SUPERVISOR.to_owned());
     }
+    let turn = handle.logs().turn().await;
     // No wait between these two: on the supervisor's one thread no line can come in between, so none is lost or doubled.
     let live = (query.first("follow") == Some("1")).then(|| handle.logs().follow());
-    let history = match logs::read::tail(handle.logs().dir(), &wanted, count) {
+    let history = History::open(handle.logs().dir(), &wanted);
+    // The rest takes its time; the thread goes on with what cannot wait.
+    let found = off_thread(move || history?.last(count)).await;
+    drop(turn);
+    let mut history = match found {
         Ok(history) => history,
         Err(error) => {
             return http::error(
@@ -134,12 +144,23 @@ async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
             );
         }
     };
-    let (chunks, body) = mpsc::channel::<Bytes>(64);
+    let (chunks, body) = mpsc::channel::<Bytes>(CHUNKS);
     tokio::spawn(async move {
-        for batch in history.chunks(256) {
-            let bytes: Vec<u8> = batch.iter().flat_map(entry).collect();
-            if chunks.send(bytes.into()).await.is_err() {
-                return;
+        loop {
+            // One chunk at a time: a thread must not wait for a slow reader.
+            let read = off_thread(move || chunk(&mut history).map(|chunk| (chunk, history))).await;
+            match read {
+                Ok((chunk, _)) if chunk.is_empty() => break,
+                Ok((chunk, rest)) => {
+                    history = rest;
+                    if chunks.send(chunk.into()).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the logs");
+                    break;
+                }
             }
         }
         let Some(mut live) = live else { return };
@@ -160,6 +181,23 @@ async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
         }
     });
     http::stream("application/x-ndjson", body)
+}
+
+/// Runs what reads files on a thread of its own.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// The next lines of history; nothing after the last one.
+fn chunk(history: &mut Lines) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while bytes.len() < CHUNK_BYTES {
+        let Some(line) = history.next()? else { break };
+        bytes.extend(entry(&line));
+    }
+    Ok(bytes)
 }
 
 fn entry(line: &LogLine) -> Vec<u8> {

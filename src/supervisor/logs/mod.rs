@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 use tokio_util::task::TaskTracker;
 
 use crate::topology::plan::LogPolicy;
@@ -45,6 +45,8 @@ pub struct Logs {
     dir: PathBuf,
     policy: LogPolicy,
     live: broadcast::Sender<LogLine>,
+    /// One permit: searching history takes every file of a network and a processor.
+    search: Arc<Semaphore>,
 }
 
 impl Logs {
@@ -54,13 +56,19 @@ impl Logs {
     /// When the folder cannot be created.
     pub fn open(dir: &Path, policy: LogPolicy) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        Ok(Self { dir: dir.to_owned(), policy, live: broadcast::channel(LIVE_LINES).0 })
+        let live = broadcast::channel(LIVE_LINES).0;
+        Ok(Self { dir: dir.to_owned(), policy, live, search: Arc::new(Semaphore::new(1)) })
     }
 
     /// Where the files are.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Waits until nobody else searches the history; to be held while searching.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.search.acquire().await.ok()
     }
 
     /// All lines from now on.

@@ -1,8 +1,16 @@
 //! The last lines of log files, those of several processes merged by time. Works without a running supervisor.
+//!
+//! Reading has three steps, so that a supervisor that goes on writing can serve it: [`History::open`] fixes what belongs
+//! to it and is quick; [`History::last`] goes backwards through the files to where the wanted lines begin; [`Lines`] gives
+//! them one by one, the oldest first. None of them holds more than a block of each file in memory, however many lines
+//! are wanted.
 
-use std::collections::BTreeSet;
+mod backwards;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,9 +18,12 @@ use serde::Deserialize;
 
 use super::LogLine;
 use super::file::rotated;
+use backwards::Backwards;
 
-/// Bytes read at once on the way back from a file's end.
-const BLOCK_BYTES: u64 = 64 * 1024;
+/// Bytes read at once from one file.
+const BLOCK_BYTES: usize = 16 * 1024;
+/// Longest line that is read in one piece. The supervisor cuts lines far below it, but the folder is open to everybody.
+const MAX_LINE_BYTES: usize = 1024 * 1024;
 
 /// Names of all processes that have a log in `dir`, in order.
 ///
@@ -33,100 +44,181 @@ pub fn processes(dir: &Path) -> io::Result<Vec<String>> {
 /// # Errors
 /// When a file that exists cannot be read.
 pub fn tail(dir: &Path, processes: &[String], count: usize) -> io::Result<Vec<LogLine>> {
-    let mut lines: Vec<(String, LogLine)> = Vec::new();
-    for process in processes {
-        let name: Arc<str> = process.as_str().into();
-        for line in tail_of_one(&dir.join(format!("{process}.log")), count)? {
-            let line = LogLine { process: name.clone(), json: line.into() };
-            lines.push((timestamp(&line.json), line));
+    let mut lines = History::open(dir, processes)?.last(count)?;
+    std::iter::from_fn(|| lines.next().transpose()).collect()
+}
+
+/// The log files of some processes as they are at one moment: what is written, rotated or removed later changes nothing.
+#[derive(Debug)]
+pub struct History {
+    logs: Vec<Log>,
+}
+
+/// The files of one process.
+#[derive(Debug)]
+struct Log {
+    process: Arc<str>,
+    /// Newest first, each with the length that counts.
+    files: Vec<(File, u64)>,
+}
+
+impl History {
+    /// Opens the files; reads nothing.
+    ///
+    /// # Errors
+    /// When a file that exists cannot be opened.
+    pub fn open(dir: &Path, processes: &[String]) -> io::Result<Self> {
+        let logs = processes.iter().map(|process| Log::open(dir, process)).collect::<io::Result<_>>()?;
+        Ok(Self { logs })
+    }
+
+    /// Finds the last `count` lines of all.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn last(self, count: usize) -> io::Result<Lines> {
+        let mut readers: Vec<Backwards<'_>> =
+            self.logs.iter().map(|log| Backwards::new(&log.files)).collect();
+        // The newest line of each that was not taken yet; of lines of the same time, the last process's is the newest.
+        let mut newest = BinaryHeap::new();
+        let mut begins = vec![None; readers.len()];
+        if count > 0 {
+            for (which, reader) in readers.iter_mut().enumerate() {
+                // A line without a time belongs to the one that was written after it, and the last one to now.
+                newest
+                    .extend(reader.previous()?.map(|line| (time(line).unwrap_or_else(|| "~".into()), which)));
+            }
+        }
+        for _ in 0..count {
+            let Some((at, which)) = newest.pop() else { break };
+            let reader = &mut readers[which];
+            begins[which] = Some(reader.position());
+            newest.extend(reader.previous()?.map(|line| (time(line).unwrap_or(at), which)));
+        }
+        drop(readers);
+        let logs = self.logs.into_iter().zip(begins);
+        Lines::new(logs.filter_map(|(log, begin)| begin.map(|(file, offset)| log.forwards(file, offset))))
+    }
+}
+
+impl Log {
+    fn open(dir: &Path, process: &str) -> io::Result<Self> {
+        let path = dir.join(format!("{process}.log"));
+        let mut files = Vec::new();
+        for age in 0.. {
+            let path = if age == 0 { path.clone() } else { rotated(&path, age) };
+            match File::open(&path) {
+                Ok(file) => {
+                    let length = file.metadata()?.len();
+                    files.push((file, length));
+                }
+                // The current file may have been removed, or rotated away a moment ago, and the older ones be there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && age == 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { process: process.into(), files })
+    }
+
+    /// Reads from `offset` in the file of that number on; older files are closed.
+    fn forwards(mut self, file: usize, offset: u64) -> Forwards {
+        self.files.truncate(file + 1);
+        Forwards { process: self.process, files: self.files, offset, current: None, line: String::new() }
+    }
+}
+
+/// Lines, oldest first.
+#[derive(Debug)]
+pub struct Lines {
+    logs: Vec<Forwards>,
+    /// The next line's time of each; of lines of the same time, the first process's comes first.
+    next: BinaryHeap<Reverse<(String, usize)>>,
+}
+
+impl Lines {
+    fn new(logs: impl Iterator<Item = Forwards>) -> io::Result<Self> {
+        let mut lines = Self { logs: logs.collect(), next: BinaryHeap::new() };
+        for which in 0..lines.logs.len() {
+            lines.advance(which, String::new())?;
+        }
+        Ok(lines)
+    }
+
+    /// The next line; `None` after the last one.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    #[allow(clippy::should_implement_trait, reason = "an iterator would go on after an error")]
+    pub fn next(&mut self) -> io::Result<Option<LogLine>> {
+        let Some(Reverse((at, which))) = self.next.pop() else { return Ok(None) };
+        let log = &self.logs[which];
+        let line = LogLine { process: log.process.clone(), json: log.line.as_str().into() };
+        self.advance(which, at)?;
+        Ok(Some(line))
+    }
+
+    /// Reads the next line of a log; one without a time belongs to the one before it.
+    fn advance(&mut self, which: usize, before: String) -> io::Result<()> {
+        let log = &mut self.logs[which];
+        if log.advance()? {
+            let time = time(log.line.as_bytes()).unwrap_or(before);
+            self.next.push(Reverse((time, which)));
+        }
+        Ok(())
+    }
+}
+
+/// One process's lines.
+#[derive(Debug)]
+struct Forwards {
+    process: Arc<str>,
+    /// Those not begun, newest first.
+    files: Vec<(File, u64)>,
+    /// Where to begin in the oldest of them.
+    offset: u64,
+    current: Option<BufReader<io::Take<File>>>,
+    line: String,
+}
+
+impl Forwards {
+    /// Puts the next line into `self.line`; false after the last one.
+    fn advance(&mut self) -> io::Result<bool> {
+        let mut line = Vec::new();
+        loop {
+            let Some(reader) = &mut self.current else {
+                let Some((mut file, length)) = self.files.pop() else { return Ok(false) };
+                file.seek(SeekFrom::Start(self.offset))?;
+                let rest = file.take(length.saturating_sub(self.offset));
+                self.current = Some(BufReader::with_capacity(BLOCK_BYTES, rest));
+                self.offset = 0;
+                continue;
+            };
+            reader.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line)?;
+            let whole = line.last() == Some(&b'\n');
+            if whole || line.len() == MAX_LINE_BYTES {
+                line.truncate(line.len() - usize::from(whole));
+                self.line = match String::from_utf8(line) {
+                    Ok(line) => line,
+                    Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+                };
+                return Ok(true);
+            }
+            // The end; what stands without a line end is being written right now.
+            line.clear();
+            self.current = None;
         }
     }
-    // Stable: lines of one process that carry the same time keep their order.
-    lines.sort_by(|a, b| a.0.cmp(&b.0));
-    let surplus = lines.len().saturating_sub(count);
-    Ok(lines.into_iter().skip(surplus).map(|(_, line)| line).collect())
 }
 
-fn tail_of_one(path: &Path, count: usize) -> io::Result<Vec<String>> {
-    let mut newest_first: Vec<Vec<String>> = Vec::new();
-    let mut missing = count;
-    for age in 0.. {
-        let path = if age == 0 { path.to_owned() } else { rotated(path, age) };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        };
-        let lines = last_lines(file, missing)?;
-        missing -= lines.len();
-        newest_first.push(lines);
-        if missing == 0 {
-            break;
-        }
-    }
-    Ok(newest_first.into_iter().rev().flatten().collect())
-}
-
-fn last_lines(mut file: File, count: usize) -> io::Result<Vec<String>> {
-    let mut start = file.seek(SeekFrom::End(0))?;
-    let mut bytes: Vec<u8> = Vec::new();
-    // One line end more than lines: the first line found may otherwise lack its head.
-    while start > 0 && bytes.iter().filter(|byte| **byte == b'\n').count() <= count {
-        let block = BLOCK_BYTES.min(start);
-        start -= block;
-        file.seek(SeekFrom::Start(start))?;
-        let mut head = vec![0; block as usize];
-        file.read_exact(&mut head)?;
-        head.append(&mut bytes);
-        bytes = head;
-    }
-    // A file ends with a line end; what stands behind the last one is being written right now.
-    let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
-    let text = String::from_utf8_lossy(&bytes[..end]);
-    let lines: Vec<&str> = text.lines().collect();
-    let surplus = lines.len().saturating_sub(count);
-    Ok(lines[surplus..].iter().map(|line| (*line).to_owned()).collect())
-}
-
-fn timestamp(json: &str) -> String {
+/// The time of a line, if it has one.
+fn time(json: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
         timestamp: String,
     }
-    serde_json::from_str::<Line>(json).map(|line| line.timestamp).unwrap_or_default()
+    serde_json::from_slice::<Line>(json).map(|line| line.timestamp).ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(second: u32, text: &str) -> String {
-        format!("{{\"timestamp\":\"2026-01-01T00:00:{second:02}Z\",\"message\":\"{text}\"}}\n")
-    }
-
-    #[test]
-    fn lines_of_several_processes_are_merged_by_time_across_rotated_files() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a.log.1"), line(1, "one") + &line(3, "three")).unwrap();
-        fs::write(dir.path().join("a.log"), line(5, "five")).unwrap();
-        fs::write(dir.path().join("b.log"), line(2, "two") + &line(4, "four") + "{\"torn").unwrap();
-        let names = processes(dir.path()).unwrap();
-        assert_eq!(names, ["a", "b"]);
-        let all = tail(dir.path(), &names, 10).unwrap();
-        let words: Vec<String> = all
-            .iter()
-            .map(|line| serde_json::from_str::<serde_json::Value>(&line.json).unwrap()["message"].to_string())
-            .collect();
-        assert_eq!(words, ["\"one\"", "\"two\"", "\"three\"", "\"four\"", "\"five\""]);
-        assert_eq!(tail(dir.path(), &names, 2).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_long_file_is_read_from_its_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let text: String = (0..20_000).map(|n| line(n % 60, &n.to_string())).collect();
-        fs::write(dir.path().join("a.log"), text).unwrap();
-        let lines = tail_of_one(&dir.path().join("a.log"), 3).unwrap();
-        assert!(lines[0].contains("19997") && lines[2].contains("19999"));
-    }
-}
+mod tests;
