@@ -19,7 +19,8 @@ def out(text):
         data = data[os.write(1, data):]
 def notify(text):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    s.sendto(text.encode(), "\0" + os.environ["NOTIFY_SOCKET"][1:])
+    place = os.environ["NOTIFY_SOCKET"]
+    s.sendto(text.encode(), "\0" + place[1:] if place.startswith("@") else place)
     s.close()
 def ready():
     notify("READY=1")
