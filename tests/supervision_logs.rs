@@ -228,3 +228,32 @@ sleep()
     wait_until("it is kept", || messages(&network, "signaling").last().is_some_and(|m| m == "room again"));
     network.down();
 }
+
+#[test]
+fn a_log_that_was_removed_or_ends_within_a_line_swallows_nothing() {
+    let mut network = Network::new(&topology("keep = 1"));
+    let file = network.dir().join("logs/signaling.log");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    // A supervisor was killed while it wrote.
+    std::fs::write(&file, "{\"message\":\"half").unwrap();
+    network.play(
+        r#"
+if name == "calm": serve()
+out('{"message":"first"}\n')
+ready()
+while os.path.exists("logs/signaling.log"):
+    time.sleep(0.01)
+out('{"message":"later"}\n')
+sleep()
+"#,
+        &[],
+    );
+    wait_until("the first line is whole", || {
+        network.read("logs/signaling.log") == "{\"message\":\"half\n{\"message\":\"first\"}\n"
+    });
+    std::fs::remove_file(&file).unwrap();
+    wait_until("the file is there again", || {
+        network.read("logs/signaling.log") == "{\"message\":\"later\"}\n"
+    });
+    network.down();
+}
