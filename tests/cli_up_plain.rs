@@ -2,8 +2,12 @@
 
 mod support;
 
+use std::fs;
+use std::process::{Command, Stdio};
+
+use hippius::supervisor::lifecycle::State;
 use nix::sys::signal::Signal;
-use support::{EVERY_ROLE, Network, http_get, wait_until};
+use support::{EVERY_ROLE, Network, http_get, wait_for, wait_until};
 
 #[test]
 fn progress_table_urls_and_logs_are_plain_lines() {
@@ -93,9 +97,9 @@ fn a_reader_that_goes_away_does_not_end_the_network() {
     let mut network = Network::new(EVERY_ROLE);
     let mut child = network
         .command(&["up", "topology.toml"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     network.wait_all_ready();
@@ -104,6 +108,108 @@ fn a_reader_that_goes_away_does_not_end_the_network() {
     network.run_ok(&["restart", "node"]);
     assert!(network.wait_all_ready().all_ready());
     network.run_ok(&["down"]);
-    let status = support::wait_for("the supervisor ends", || child.try_wait().unwrap());
-    assert!(status.code().is_some(), "it was not ended by a signal: {status}");
+    let status = wait_for("the supervisor ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[test]
+fn output_that_nobody_reads_from_the_start_is_no_matter() {
+    let network = Network::new(EVERY_ROLE);
+    let nobody = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let mut command = network.command(&["up", "topology.toml"]);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(nobody()).stderr(nobody()).spawn().expect("the binary starts");
+    wait_until("all are ready", || network.try_status().is_some_and(|status| status.all_ready()));
+    network.run_ok(&["restart", "node"]);
+    network.signal(child.id().cast_signed(), Signal::SIGINT);
+    let status = wait_for("the supervisor ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "{status}");
+    wait_until("no process is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn signals_that_were_ignored_when_it_was_started_stay_ignored() {
+    let network = Network::new(EVERY_ROLE);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP INT; exec \"$0\" up topology.toml"]).arg(support::binary());
+    command.current_dir(network.dir()).env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+    let null = || fs::File::create(network.dir().join("up.out")).unwrap();
+    let mut child = command.stdout(null()).stderr(null()).spawn().unwrap();
+    wait_until("all are ready", || network.try_status().is_some_and(|status| status.all_ready()));
+    let pid = child.id().cast_signed();
+    network.signal(pid, Signal::SIGHUP);
+    network.signal(pid, Signal::SIGINT);
+    // Had it begun to stop, it would refuse this.
+    network.run_ok(&["restart", "web"]);
+    assert!(network.status().all_ready());
+    network.signal(pid, Signal::SIGTERM);
+    let status = wait_for("the supervisor ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "{status}");
+    wait_until("no process is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn a_process_that_is_stopped_while_the_network_starts_does_not_hold_up_the_rest() {
+    let slow_web = "sleep() if name == 'web' else serve()";
+    let mut network = Network::scripted_with(EVERY_ROLE, slow_web, &["--timeout", "10m"]);
+    network.wait_state("web", State::Starting);
+    network.run_ok(&["stop", "web"]);
+    wait_until("it is told", || network.read("up.err").contains("web is stopped"));
+    let errors = network.read("up.err");
+    assert!(errors.contains("warning: not everything runs; the rest runs on"), "{errors}");
+    wait_until("the table is printed", || network.read("up.out").contains("bootnode"));
+    network.down();
+
+    let done = "sys.exit(0) if name == 'web' else serve()";
+    let topology = format!("{EVERY_ROLE}[restart]\npolicy = \"never\"\n");
+    network = Network::scripted(&topology, done);
+    wait_until("it is told", || network.read("up.err").contains("web is stopped"));
+    network.down();
+}
+
+#[test]
+fn a_failure_for_good_is_told_as_one_and_the_end_once_it_is_true() {
+    let broken = r#"
+if name == "web":
+    notify("STATUS=the page is missing\nX_HIPPIUS_FATAL=1")
+    sys.exit(1)
+serve()
+"#;
+    let mut network = Network::scripted_with(EVERY_ROLE, broken, &["--timeout", "10m"]);
+    assert_eq!(network.wait_exit().code(), Some(1));
+    let errors = network.read("up.err");
+    assert!(errors.starts_with("error: not everything could be started\n"), "{errors}");
+    assert!(errors.contains("web is failed") && errors.contains("the page is missing"), "{errors}");
+    let last = errors.lines().last().unwrap_or_default();
+    assert!(last.contains("everything is stopped again; the logs are in"), "{errors}");
+    assert!(
+        network.read("logs/supervisor.log").contains("not everything could be started"),
+        "in its log, too"
+    );
+    assert!(network.leftovers().is_empty(), "nothing is left");
+}
+
+#[test]
+fn a_setting_in_the_environment_that_every_role_would_refuse_is_refused_at_once() {
+    let network = Network::new(EVERY_ROLE);
+    for (variable, value) in [
+        ("HIPPIUS_LOG__FORMAT", "yaml"),
+        ("HIPPIUS_LOG__FILTER", "info,=nonsense=="),
+        ("HIPPIUS_LOG__COLOUR", "red"),
+    ] {
+        for arguments in [&["up", "topology.toml"][..], &["up", "-d", "topology.toml"], &["--mode", "node"]] {
+            let mut command = network.command(arguments);
+            let output = command.env(variable, value).stdin(Stdio::null()).output().unwrap();
+            let errors = support::text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{variable} {arguments:?}: {errors}");
+            let key = variable.rsplit('_').next().unwrap().to_lowercase();
+            let named = errors.to_lowercase().contains(&key);
+            assert!(errors.starts_with("error: ") && named, "{variable}: {errors}");
+        }
+    }
+    assert!(network.leftovers().is_empty());
 }

@@ -66,3 +66,17 @@ fn a_closed_terminal_stops_the_network_in_its_foreground() {
     terminal.wait_exit();
     wait_until("no process is left", || network.leftovers().is_empty());
 }
+
+#[test]
+fn a_terminal_that_takes_no_output_does_not_hold_up_the_network() {
+    let network = Network::new(EVERY_ROLE);
+    let mut terminal = Terminal::run(&network.command(&["up", "topology.toml"]));
+    // Ctrl-S: whoever prints waits from now on.
+    terminal.type_in("\x13");
+    wait_until("all are ready", || network.try_status().is_some_and(|status| status.all_ready()));
+    network.run_ok(&["restart", "node", "web"]);
+    network.run_ok(&["down"]);
+    assert_eq!(terminal.wait_exit().code(), Some(0));
+    assert!(!terminal.plain().contains("everything has stopped"), "the terminal was held");
+    wait_until("no process is left", || network.leftovers().is_empty());
+}

@@ -4,6 +4,8 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::output;
+use crate::roles::logging;
 use crate::topology::{self, Look, Mistakes, environment};
 
 /// Check a topology file and print every mistake in it.
@@ -21,7 +23,7 @@ pub fn run(args: CheckArgs) -> ExitCode {
         Ok(topology) => {
             let processes = topology.plan().processes.len();
             let word = if processes == 1 { "process" } else { "processes" };
-            super::print_line(&format!("{} is good: {processes} {word}", args.topology.display()))
+            output::print(&format!("{} is good: {processes} {word}", args.topology.display()))
         }
         Err(mistakes) => {
             report(&mistakes);
@@ -32,9 +34,9 @@ pub fn run(args: CheckArgs) -> ExitCode {
 
 /// Prints `mistakes` to standard error, drawn as the terminal allows.
 pub fn report(mistakes: &Mistakes) {
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let look = look(std::io::stderr().is_terminal(), no_color);
-    eprintln!("{}", mistakes.render(look));
+    let terminal = std::io::stderr().is_terminal();
+    let look = look(terminal, !logging::colour(terminal));
+    output::complain(&mistakes.render(look));
 }
 
 fn look(is_terminal: bool, no_color: bool) -> Look {

@@ -1,30 +1,31 @@
 //! Runs a network in this process until it is told to stop: progress, table, logs. Used by `up` and by the short form.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
+use super::output;
 use super::progress::Progress;
+use super::screen::Screen;
 use super::table;
 use crate::roles::notify::{Notifier, watchdog_interval};
+use crate::roles::runtime::Listened;
+use crate::roles::{self, logging};
 use crate::supervisor::handle::Handle;
 use crate::supervisor::lifecycle::State;
-use crate::supervisor::logs::format::{self, Paint};
+use crate::supervisor::logs::format::Paint;
 use crate::supervisor::logs::{LogLine, SUPERVISOR, TracingWriter};
-use crate::supervisor::start::Supervisor;
-use crate::supervisor::wire::Status;
+use crate::supervisor::start::{StartError, Supervisor};
+use crate::supervisor::wire::{NetworkState, Status};
 use crate::topology::plan::Plan;
-
-/// Lines that may wait for a slow terminal before some are left out (they are in the files).
-const PRINT_QUEUE: usize = 4096;
-/// How long the last lines may take to be printed.
-const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// How to run it.
 #[derive(Debug, Clone)]
@@ -50,167 +51,222 @@ pub enum Audience {
 
 /// How the start went.
 enum Outcome {
-    Ready(Status),
-    /// Some have failed for good; the rest runs.
-    Partly(Status),
-    Late(Status),
+    Ready(Arc<Status>),
+    /// Some have failed for good or were stopped; the rest runs.
+    Partly(Arc<Status>),
+    /// Some have failed for good, and everything was wanted.
+    Failed(Arc<Status>),
+    Late(Arc<Status>),
     Interrupted,
 }
 
 /// Runs `plan`.
 pub async fn run(plan: Plan, options: Options) -> ExitCode {
-    let supervisor = match Supervisor::prepare(plan, &options.data_dir, options.program.clone()).await {
-        Ok(supervisor) => supervisor,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
+    if let Err(error) = check_environment() {
+        return output::fail(error);
+    }
+    match Supervisor::prepare(plan, &options.data_dir, options.program.clone()).await {
+        Ok(supervisor) => live(supervisor, options).await,
+        Err(error) => output::fail(explained(&error)),
+    }
+}
+
+/// Refuses what every role would refuse.
+///
+/// # Errors
+/// What is wrong with the environment, in words.
+pub fn check_environment() -> Result<(), String> {
+    let log = roles::config::log_from_environment().map_err(|error| error.to_string())?;
+    logging::filter(&log.filter).map(drop)
+}
+
+/// The error with what to do about it in the topology.
+fn explained(error: &StartError) -> String {
+    let StartError::Bind(bind) = error else { return error.to_string() };
+    let advice = match bind.kind {
+        io::ErrorKind::AddrInUse => "; end it, or choose another port in the topology",
+        io::ErrorKind::PermissionDenied => "; choose a higher one in the topology",
+        io::ErrorKind::AddrNotAvailable => "; see `bind` in the topology",
+        _ => "",
     };
+    format!("{error}{advice}")
+}
+
+/// Runs a supervisor that is prepared.
+pub async fn live(supervisor: Supervisor, options: Options) -> ExitCode {
     let handle = supervisor.handle();
     log_to_file(&handle);
     let notifier = Notifier::from_env();
-    let network = tokio::spawn(supervisor.run());
+    let foreground = options.audience == Audience::Foreground;
+    let paint = if logging::colour(io::stdout().is_terminal()) { Paint::Colour } else { Paint::Plain };
+    let screen = match Screen::open(Progress::new(options.audience, &notifier), paint) {
+        Ok(screen) => screen,
+        Err(error) => return output::fail(format_args!("cannot start a thread: {error}")),
+    };
+    // Before the first process is started, or a signal in between would leave it alone in the world.
     if let Err(error) = stop_on_signals(&handle) {
-        eprintln!("error: cannot listen for signals: {error}");
-        handle.kill().await;
-        let _ = network.await;
-        return ExitCode::FAILURE;
+        return output::fail(format_args!("cannot listen for signals: {error}"));
     }
+    let network = tokio::spawn(supervisor.run());
     keep_watchdog_quiet(&notifier);
 
     let started = Instant::now();
-    let progress = Progress::new(options.audience, &notifier);
-    let outcome = until_settled(handle.clone(), options.timeout, progress).await;
-    let foreground = options.audience == Audience::Foreground;
+    let outcome = until_settled(handle.clone(), options.timeout, &screen).await;
+    screen.end_progress();
     match outcome {
         Outcome::Interrupted => {
             let _ = network.await;
+            if foreground {
+                screen.say("everything has stopped");
+            }
+            screen.flush().await;
             return ExitCode::SUCCESS;
         }
         Outcome::Late(status) => {
             let timeout = humantime::format_duration(options.timeout.unwrap_or_default());
-            eprintln!("error: not everything is ready after {timeout}");
-            explain(&status);
-            eprintln!(
-                "       everything is stopped again; the logs are in {}",
-                handle.logs().dir().display()
-            );
-            handle.down().await;
-            let _ = network.await;
-            return ExitCode::FAILURE;
+            complain(&screen, format!("error: not everything is ready after {timeout}"));
+            return give_up(&status, &screen, &handle, network).await;
+        }
+        Outcome::Failed(status) => {
+            complain(&screen, "error: not everything could be started".to_owned());
+            return give_up(&status, &screen, &handle, network).await;
         }
         Outcome::Ready(status) => {
             if foreground {
-                println!("\n{}", table::summary(&status, table::Extent::Short));
-                println!(
-                    "all {} processes ready in {:.2} s; Ctrl-C stops everything",
+                screen.say(format!(
+                    "\n{}\nall {} processes ready in {:.2} s; Ctrl-C stops everything",
+                    table::summary(&status, table::Extent::Short),
                     status.processes.len(),
                     started.elapsed().as_secs_f64()
-                );
+                ));
             }
         }
         Outcome::Partly(status) => {
             if foreground {
-                println!("\n{}", table::summary(&status, table::Extent::Short));
+                screen.say(format!("\n{}", table::summary(&status, table::Extent::Short)));
             }
-            eprintln!("warning: not everything could be started; the rest runs on");
-            explain(&status);
+            let failed = status.processes.iter().any(|process| process.state == State::Failed);
+            let what = if failed { "not everything could be started" } else { "not everything runs" };
+            complain(&screen, format!("warning: {what}; the rest runs on"));
+            explain(&status, &screen);
         }
     }
-    notifier.send(&["READY=1"]);
-    if options.audience == Audience::Background {
+    if foreground {
+        notifier.send(&["READY=1"]);
+        let printer = tokio::spawn(print_logs(handle.logs().follow(), handle, screen.clone()));
+        let _ = network.await;
+        let _ = printer.await;
+        screen.say("everything has stopped");
+        screen.flush().await;
+    } else {
+        screen.flush().await;
+        notifier.send(&["READY=1"]);
         // Whoever started this reads no more; what comes now belongs into the log.
         if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
             let _ = nix::unistd::dup2_stderr(&null);
         }
         let _ = network.await;
-        return ExitCode::SUCCESS;
     }
-    let printer = print_logs(&handle);
-    let _ = network.await;
-    let _ = tokio::time::timeout(LAST_LINES, printer).await;
-    println!("everything has stopped");
     ExitCode::SUCCESS
 }
 
+/// Stops everything, and says so once it is true.
+async fn give_up(status: &Status, screen: &Screen, handle: &Handle, network: JoinHandle<()>) -> ExitCode {
+    explain(status, screen);
+    handle.down().await;
+    let _ = network.await;
+    let logs = handle.logs().dir().display().to_string();
+    screen.complain(format!("       everything is stopped again; the logs are in {logs}"));
+    screen.flush().await;
+    ExitCode::FAILURE
+}
+
+/// For whoever looks on, and for whoever reads the supervisor's log later.
+fn complain(screen: &Screen, message: String) {
+    tracing::warn!("{}", message.trim_start());
+    screen.complain(message);
+}
+
 /// Waits until all processes are ready, or some cannot become so, or time is up.
-async fn until_settled(mut handle: Handle, timeout: Option<Duration>, mut progress: Progress) -> Outcome {
+async fn until_settled(mut handle: Handle, timeout: Option<Duration>, screen: &Screen) -> Outcome {
     let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
     loop {
         let Ok(status) = handle.status().await else { return Outcome::Interrupted };
-        progress.show(&status);
-        if status.state == crate::supervisor::wire::NetworkState::Stopping {
-            progress.finish();
+        let status = Arc::new(status);
+        screen.show(status.clone());
+        if status.state == NetworkState::Stopping {
             handle.ended().await;
             return Outcome::Interrupted;
         }
         if status.all_ready() {
-            progress.finish();
             return Outcome::Ready(status);
         }
-        if settled_with_failures(&status) {
-            progress.finish();
-            return if timeout.is_some() { Outcome::Late(status) } else { Outcome::Partly(status) };
+        if is_settled(&status) {
+            let failed = status.processes.iter().any(|process| process.state == State::Failed);
+            // What somebody stopped, or has done its work, is no failure.
+            return if failed && timeout.is_some() {
+                Outcome::Failed(status)
+            } else {
+                Outcome::Partly(status)
+            };
         }
         let changed = handle.changed();
-        let in_time = match deadline {
+        let goes_on = match deadline {
             None => changed.await.is_ok(),
             Some(deadline) => match tokio::time::timeout_at(deadline, changed).await {
                 Ok(changed) => changed.is_ok(),
-                Err(_) => {
-                    progress.finish();
-                    return Outcome::Late(status);
-                }
+                Err(_) => return Outcome::Late(status),
             },
         };
-        if !in_time {
+        if !goes_on {
             return Outcome::Interrupted;
         }
     }
 }
 
-/// Whether nothing will change any more by itself: whoever is not ready has failed, or waits for one that has.
-fn settled_with_failures(status: &Status) -> bool {
-    let mut failed = false;
+/// Whether nothing will change any more by itself: whoever is not ready has failed or is stopped, or waits for one that is.
+fn is_settled(status: &Status) -> bool {
+    let mut over = false;
     for process in &status.processes {
         match process.state {
-            State::Failed => failed = true,
-            State::Ready | State::Pending | State::Stopped => {}
+            State::Failed | State::Stopped => over = true,
+            State::Ready | State::Pending => {}
             State::Starting | State::Stopping | State::Backoff => return false,
         }
     }
-    failed
+    over
 }
 
 /// Says of everyone who is not ready why.
-fn explain(status: &Status) {
+fn explain(status: &Status, screen: &Screen) {
     const MOST: usize = 20;
     let late: Vec<_> = status.processes.iter().filter(|process| process.state != State::Ready).collect();
     for process in late.iter().take(MOST) {
         let reason = match (&process.reason, &process.last_exit) {
             (Some(reason), _) => reason.clone(),
             (None, Some(exit)) => exit.to_string(),
+            (None, None) if process.state == State::Stopped => "somebody stopped it".to_owned(),
             (None, None) => "it has not reported readiness".to_owned(),
         };
-        eprintln!("       {} is {}: {reason}", process.name, process.state.as_str());
+        complain(screen, format!("       {} is {}: {reason}", process.name, process.state.as_str()));
     }
     if late.len() > MOST {
-        eprintln!("       … and {} more", late.len() - MOST);
+        complain(screen, format!("       … and {} more", late.len() - MOST));
     }
 }
 
 fn stop_on_signals(handle: &Handle) -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut interrupt = Listened::to(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut hangup = Listened::to(SignalKind::hangup())?;
     let handle = handle.clone();
     tokio::spawn(async move {
         let mut asked = false;
         loop {
             tokio::select! {
-                _ = interrupt.recv() => {}
+                () = interrupt.received() => {}
                 _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
+                () = hangup.received() => {}
             }
             // Once is a request, twice is an order.
             if asked {
@@ -254,79 +310,29 @@ fn log_to_file(handle: &Handle) {
         .try_init();
 }
 
-/// Prints every line from now on. A terminal that is held up loses lines, never the network's time.
-fn print_logs(handle: &Handle) -> impl Future<Output = ()> + use<> {
-    let (lines, printed) = (print_thread(io::stdout().is_terminal()), handle.logs().follow());
-    let task = tokio::spawn(forward(printed, lines, handle.clone()));
-    async move {
-        let _ = task.await;
-    }
-}
-
-async fn forward(
-    mut live: tokio::sync::broadcast::Receiver<LogLine>,
-    mut lines: Option<(SyncSender<LogLine>, tokio::sync::oneshot::Receiver<()>)>,
-    handle: Handle,
-) {
-    let mut lost = 0;
+/// Prints every line from now on until the network has ended.
+async fn print_logs(mut live: broadcast::Receiver<LogLine>, handle: Handle, screen: Screen) {
     let ended = handle.ended();
     tokio::pin!(ended);
     let mut over = false;
     loop {
         let line = if over {
             // What was written up to the end is still printed.
-            match live.try_recv() {
-                Ok(line) => line,
-                Err(_) => break,
-            }
+            live.try_recv().map_err(|error| match error {
+                TryRecvError::Lagged(count) => RecvError::Lagged(count),
+                TryRecvError::Empty | TryRecvError::Closed => RecvError::Closed,
+            })
         } else {
             tokio::select! {
                 biased;
-                line = live.recv() => match line {
-                    Ok(line) => line,
-                    Err(RecvError::Lagged(count)) => { lost += count; continue }
-                    Err(RecvError::Closed) => break,
-                },
+                line = live.recv() => line,
                 () = &mut ended => { over = true; continue }
             }
         };
-        let Some((sender, _)) = &lines else { continue };
-        match sender.try_send(line) {
-            Ok(()) if lost > 0 => {
-                // The queue has room again: say what is missing.
-                if sender.try_send(crate::supervisor::logs::lagged(lost)).is_ok() {
-                    lost = 0;
-                }
-            }
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => lost += 1,
-            Err(TrySendError::Disconnected(_)) => lines = None,
+        match line {
+            Ok(line) => screen.line(line),
+            Err(RecvError::Lagged(count)) => screen.lost(count),
+            Err(RecvError::Closed) => break,
         }
     }
-    if let Some((sender, done)) = lines {
-        drop(sender);
-        let _ = done.await;
-    }
-}
-
-/// A thread that writes lines to standard output; the receiver tells when it has written the last.
-fn print_thread(colour: bool) -> Option<(SyncSender<LogLine>, tokio::sync::oneshot::Receiver<()>)> {
-    let (sender, lines) = sync_channel::<LogLine>(PRINT_QUEUE);
-    let (done, finished) = tokio::sync::oneshot::channel();
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let paint = if colour && !no_color { Paint::Colour } else { Paint::Plain };
-    std::thread::Builder::new()
-        .name("print".to_owned())
-        .spawn(move || {
-            let mut width = 0;
-            for line in lines {
-                width = width.max(line.process.len());
-                if writeln!(io::stdout(), "{}", format::line(&line, width, paint)).is_err() {
-                    break;
-                }
-            }
-            let _ = done.send(());
-        })
-        .ok()
-        .map(|_| (sender, finished))
 }

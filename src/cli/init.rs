@@ -43,12 +43,9 @@ pub fn run(args: InitArgs) -> ExitCode {
     match write_starter(&args.file) {
         Ok(()) => {
             let file = args.file.display();
-            super::print_line(&format!("wrote {file}\nstart it with: hippius up {file}"))
+            super::output::print(&format!("wrote {file}\nstart it with: hippius up {file}"))
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => super::output::fail(error),
     }
 }
 

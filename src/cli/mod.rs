@@ -8,15 +8,16 @@ pub mod foreground;
 pub mod init;
 pub mod logs;
 pub mod mode;
+pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod role;
 pub mod schema;
+pub mod screen;
 pub mod status;
 pub mod table;
 pub mod up;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -85,7 +86,7 @@ pub async fn run() -> ExitCode {
         return match cli.short.mode {
             Some(mode) => mode::run(mode, cli.short).await,
             None => {
-                eprint!("{}", Cli::command().render_help());
+                output::complain(Cli::command().render_help().to_string().trim_end());
                 ExitCode::from(2)
             }
         };
@@ -100,10 +101,7 @@ pub async fn run() -> ExitCode {
         Command::Restart(args) => client::act(Verb::Restart, args).await,
         Command::Console(args) => match console::run(&args).await {
             Ok(outcome) => outcome.exit_code(),
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
+            Err(error) => output::fail(error),
         },
         Command::Check(args) => check::run(args),
         Command::Plan(args) => plan::run(args),
@@ -117,14 +115,7 @@ pub async fn run() -> ExitCode {
     }
 }
 
-/// Prints a result to standard output. A reader that has gone, like `head`, is no failure.
-fn print_line(text: &str) -> ExitCode {
-    match writeln!(std::io::stdout(), "{text}") {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: cannot write to standard output: {error}");
-            ExitCode::FAILURE
-        }
-    }
+/// This program, which also plays the roles.
+fn own_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("cannot find out this program's own path: {error}"))
 }

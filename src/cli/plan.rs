@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::output;
 use crate::supervisor::state_dir::Paths;
 use crate::topology::diff::PlanDiff;
 use crate::topology::plan::Plan;
@@ -40,8 +41,7 @@ pub fn run(args: PlanArgs) -> ExitCode {
         None => print(&PlanTable::new(&plan), args.json),
         Some(Ok(running)) => print(&PlanDiff::between(&running, &plan), args.json),
         Some(Err(error)) => {
-            eprintln!("error: cannot read the plan of the network that runs: {error}");
-            ExitCode::FAILURE
+            output::fail(format_args!("cannot read the plan of the network that runs: {error}"))
         }
     }
 }
@@ -61,13 +61,10 @@ fn running(data_dir: &Path) -> Option<Result<Plan, String>> {
 
 fn print<T: Display + Serialize>(value: &T, json: bool) -> ExitCode {
     if !json {
-        return super::print_line(&value.to_string());
+        return output::print(&value.to_string());
     }
     match serde_json::to_string_pretty(value) {
-        Ok(json) => super::print_line(&json),
-        Err(error) => {
-            eprintln!("error: the plan cannot be written as JSON: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(json) => output::print(&json),
+        Err(error) => output::fail(format_args!("the plan cannot be written as JSON: {error}")),
     }
 }

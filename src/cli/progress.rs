@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::foreground::Audience;
+use super::output;
 use crate::roles::notify::Notifier;
 use crate::supervisor::lifecycle::State;
 use crate::supervisor::wire::{ProcessStatus, Status};
 
-/// Shows how far a start has come.
+/// Time between two pictures of a display that moves.
+pub const REDRAW: Duration = Duration::from_millis(80);
+
+/// Shows how far a start has come. Printing may wait for the terminal: not on the supervisor's thread.
 pub struct Progress {
     style: Style,
     started: Instant,
@@ -66,6 +70,19 @@ impl Progress {
         }
     }
 
+    /// Whether there is something to redraw.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        matches!(&self.style, Style::Live { bars, .. } if bars.values().any(|bar| !bar.is_finished()))
+    }
+
+    /// Moves what moves.
+    pub fn redraw(&mut self) {
+        if let Style::Live { bars, .. } = &self.style {
+            bars.values().filter(|bar| !bar.is_finished()).for_each(ProgressBar::tick);
+        }
+    }
+
     /// Leaves the display as it is and the cursor below it.
     pub fn finish(&mut self) {
         if let Style::Live { bars, .. } = &self.style {
@@ -94,7 +111,6 @@ fn new_line(lines: &MultiProgress, first: &ProcessStatus) -> ProgressBar {
         bar.set_style(style.tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", "✔"]));
     }
     bar.set_prefix(first.group.clone());
-    bar.enable_steady_tick(Duration::from_millis(80));
     bar
 }
 
@@ -127,9 +143,11 @@ fn print_plain(process: &ProcessStatus, started: Instant) {
     let name = &process.name;
     let reason = process.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
     match process.state {
-        State::Ready => println!("{name} ready ({:.2} s)", started.elapsed().as_secs_f64()),
-        State::Backoff | State::Failed => println!("{name} {}{reason}", process.state.as_str()),
-        State::Starting if process.generation > 1 => println!("{name} started again{reason}"),
+        State::Ready => output::say(&format!("{name} ready ({:.2} s)", started.elapsed().as_secs_f64())),
+        State::Backoff | State::Failed | State::Stopped => {
+            output::say(&format!("{name} {}{reason}", process.state.as_str()));
+        }
+        State::Starting if process.generation > 1 => output::say(&format!("{name} started again{reason}")),
         _ => {}
     }
 }

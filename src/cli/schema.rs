@@ -13,5 +13,5 @@ pub struct SchemaArgs {}
 /// Runs the command.
 #[must_use]
 pub fn run(_: SchemaArgs) -> ExitCode {
-    super::print_line(topology::schema_text().trim_end())
+    super::output::print(topology::schema_text().trim_end())
 }

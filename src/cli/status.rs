@@ -1,10 +1,10 @@
 //! `hippius status`: what runs.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{DataDir, client, table};
+use super::{DataDir, client, output, table};
 use crate::control::client::{Client, ClientError};
 use crate::supervisor::state_dir::Paths;
 use crate::supervisor::wire::Status;
@@ -30,7 +30,10 @@ pub async fn run(args: StatusArgs) -> ExitCode {
     let client = Client::new(&Paths::new(&args.data.data_dir).control_socket());
     loop {
         let code = match client.get::<Status>("/v1/status").await {
-            Ok(status) => show(&status, &args),
+            Ok(status) => match show(&status, &args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => return output::unprinted(&error),
+            },
             Err(error) => {
                 let ended = matches!(error, ClientError::NotRunning(_));
                 let code = client::fail(&error, &args.data.data_dir);
@@ -47,15 +50,9 @@ pub async fn run(args: StatusArgs) -> ExitCode {
     }
 }
 
-fn show(status: &Status, args: &StatusArgs) -> ExitCode {
+fn show(status: &Status, args: &StatusArgs) -> io::Result<()> {
     let text = if args.json {
-        match if args.watch { serde_json::to_string(status) } else { serde_json::to_string_pretty(status) } {
-            Ok(text) => text,
-            Err(error) => {
-                eprintln!("error: the status cannot be written as JSON: {error}");
-                return ExitCode::FAILURE;
-            }
-        }
+        if args.watch { serde_json::to_string(status)? } else { serde_json::to_string_pretty(status)? }
     } else {
         let ready = status.processes.iter().filter(|process| process.uptime_seconds.is_some()).count();
         format!(
@@ -66,8 +63,8 @@ fn show(status: &Status, args: &StatusArgs) -> ExitCode {
             status.processes.len()
         )
     };
-    if args.watch && !args.json && std::io::stdout().is_terminal() {
-        let _ = write!(std::io::stdout(), "\x1b[H\x1b[2J");
+    if args.watch && !args.json && io::stdout().is_terminal() {
+        write!(io::stdout(), "\x1b[H\x1b[2J")?;
     }
-    super::print_line(&text)
+    output::result(&text)
 }

@@ -191,6 +191,20 @@ where
     })
 }
 
+/// The `[log]` table as far as the environment says what is in it.
+///
+/// # Errors
+/// A value that every role would refuse.
+pub fn log_from_environment() -> Result<LogConfig, ConfigError> {
+    let environment = Env::prefixed("HIPPIUS_")
+        .filter(|key| {
+            key.as_str().split_once("__").is_some_and(|(table, _)| table.eq_ignore_ascii_case("log"))
+        })
+        .split("__");
+    let figment = Figment::from(Serialized::default("log", LogConfig::default())).merge(environment);
+    Ok(figment.extract_inner("log")?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,13 +7,26 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 use super::config::{LogConfig, LogFormat};
 
+/// A filter of log lines.
+///
+/// # Errors
+/// When `text` is no valid `tracing` filter, in words.
+pub fn filter(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(text).map_err(|error| format!("[log] filter = \"{text}\" is no filter: {error}"))
+}
+
+/// Whether to print in colour: on a terminal, unless the user's `NO_COLOR` (no-color.org) says otherwise.
+#[must_use]
+pub fn colour(is_terminal: bool) -> bool {
+    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Installs the process's log output on standard error.
 ///
 /// # Errors
 /// When the filter is no valid `tracing` filter.
 pub fn init(config: &LogConfig) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|error| format!("[log] filter = \"{}\" is no filter: {error}", config.filter))?;
+    let filter = filter(&config.filter)?;
     let terminal = io::stderr().is_terminal();
     let format = config.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let builder = tracing_subscriber::fmt()
@@ -25,10 +38,7 @@ pub fn init(config: &LogConfig) -> Result<(), String> {
         LogFormat::Json => {
             builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
         }
-        LogFormat::Text => {
-            let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            builder.with_ansi(colour).with_target(false).try_init()
-        }
+        LogFormat::Text => builder.with_ansi(colour(terminal)).with_target(false).try_init(),
     };
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! handed down.
 
 use std::fmt;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use listenfd::ListenFd;
 use opentelemetry::metrics::Meter;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::admin::{self, AdminState, Extra};
@@ -94,8 +95,7 @@ pub async fn run<S>(
     start: impl AsyncFnOnce(Context, S) -> Result<Started, RoleError>,
 ) -> ExitCode {
     if let Err(message) = logging::init(&config.log) {
-        eprintln!("hippius: {message}");
-        return ExitCode::FAILURE;
+        return refuse(&message);
     }
     let notifier = Notifier::from_env();
     match live(role, config, &notifier, start).await {
@@ -110,6 +110,45 @@ pub async fn run<S>(
             ExitCode::FAILURE
         }
     }
+}
+
+/// Tells whoever reads and whoever supervises that the configuration is of no use: starting again cannot help.
+pub fn refuse(error: &dyn fmt::Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    Notifier::from_env().send(&[format!("STATUS={error}"), "X_HIPPIUS_FATAL=1".to_owned()]);
+    ExitCode::FAILURE
+}
+
+/// A signal that this process listens for, unless it was started with that signal ignored: `nohup` means it.
+pub struct Listened(Option<Signal>);
+
+impl Listened {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn to(kind: SignalKind) -> std::io::Result<Self> {
+        let ignored = std::fs::read_to_string("/proc/self/status")
+            .is_ok_and(|status| is_ignored(&status, kind.as_raw_value()));
+        if ignored { Ok(Self(None)) } else { signal(kind).map(Some).map(Self) }
+    }
+
+    /// Waits for the next one.
+    pub async fn received(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                let _ = signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether `signal` is in the mask `SigIgn` of `/proc/<pid>/status` (proc_pid_status(5)).
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    (1..=64).contains(&signal) && mask & (1 << (signal - 1)) != 0
 }
 
 async fn live<S>(
@@ -198,12 +237,12 @@ fn create_folder(path: &Path) -> Result<(), RoleError> {
 fn stop_on_signals(stop: &CancellationToken) -> Result<(), RoleError> {
     let failed = |error| RoleError::passing(format!("cannot listen for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut interrupt = Listened::to(SignalKind::interrupt()).map_err(failed)?;
     let stop = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = interrupt.received() => {}
         }
         stop.cancel();
     });
@@ -258,5 +297,18 @@ pub async fn tcp_listener(
         None => tokio::net::TcpListener::bind(address)
             .await
             .map_err(|error| RoleError::passing(format!("cannot listen on {address}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read_bit_by_bit() {
+        let status = "Name:\thippius\nSigIgn:\t0000000000001001\nSigCgt:\tffffffffffffffff\n";
+        let ignored: Vec<i32> = (-1..=70).filter(|signal| is_ignored(status, *signal)).collect();
+        assert_eq!(ignored, [1, 13]);
+        assert!(!is_ignored("Name:\thippius\n", 1));
     }
 }

@@ -17,8 +17,10 @@ pub struct BindError {
     pub what: String,
     /// The address.
     pub address: SocketAddr,
-    /// Why not, with the holder if it is known, and what to do.
+    /// Why not, with the holder if it is known. What to do depends on where the address comes from.
     pub reason: String,
+    /// Why not, for programs.
+    pub kind: io::ErrorKind,
 }
 
 /// Opens a listening socket.
@@ -39,20 +41,13 @@ pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
             io::ErrorKind::AddrInUse => {
                 let holder =
                     holder(address.port()).map_or_else(|| "another program".to_owned(), |h| h.to_string());
-                format!(
-                    "port {} is held by {holder}; end it, or choose another port in the topology",
-                    address.port()
-                )
+                format!("port {} is held by {holder}", address.port())
             }
-            io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need more rights; choose a higher one in the topology".to_owned()
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "this machine does not have that address; see `bind` in the topology".to_owned()
-            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 need more rights".to_owned(),
+            io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
             _ => error.to_string(),
         };
-        BindError { what: what.to_owned(), address, reason }
+        BindError { what: what.to_owned(), address, reason, kind: error.kind() }
     })
 }
 
