@@ -2,8 +2,11 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use serde_json::Value;
-use support::{EVERY_ROLE, Network, text};
+use support::{EVERY_ROLE, Network, text, wait_for};
 
 #[test]
 fn json_has_exactly_the_documented_keys_and_types() {
@@ -99,4 +102,16 @@ fn keys(value: &Value) -> Vec<&str> {
     let mut keys: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
     keys.sort_unstable();
     keys
+}
+
+#[test]
+fn watching_ends_when_nobody_reads_any_more() {
+    let network = Network::up(EVERY_ROLE);
+    let mut watcher =
+        network.command(&["status", "--watch"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(watcher.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("process"), "{first}");
+    let status = wait_for("the watcher ends", || watcher.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }
