@@ -84,3 +84,10 @@ fn an_unknown_name_is_an_error_and_the_known_ones_are_acted_on() {
     assert_eq!(network.process("web").state, State::Stopped);
     assert_eq!(network.run(&["stop"]).status.code(), Some(2), "no name at all is wrong usage");
 }
+
+#[test]
+fn more_names_than_the_supervisor_serves_at_once_are_all_acted_on() {
+    let network = Network::up(EVERY_ROLE);
+    let arguments: Vec<&str> = std::iter::once("stop").chain(std::iter::repeat_n("web", 200)).collect();
+    assert_eq!(network.run_ok(&arguments), "web stopped\n".repeat(200));
+}

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures::StreamExt;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::DataDir;
+use super::{DataDir, output};
 use crate::control::client::{Client, ClientError};
 use crate::control::percent;
 use crate::supervisor::lifecycle::State;
@@ -16,6 +17,9 @@ use crate::supervisor::wire::{Acted, Verb};
 
 /// How long to wait for the outcome of a command, in seconds.
 const WAIT_SECONDS: u64 = 60;
+
+/// Commands that are under way at once: far fewer than the control socket's connections, which others want, too.
+const AT_ONCE: usize = 16;
 
 /// Stop a running network and wait until it is down.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,7 +44,7 @@ pub async fn down(args: DownArgs) -> ExitCode {
     match Client::new(&paths.control_socket()).post::<_, serde_json::Value>("/v1/down", &()).await {
         Ok(_) => {}
         Err(ClientError::NotRunning(_)) => {
-            println!("nothing runs in {}", args.data.data_dir.display());
+            output::say(&format!("nothing runs in {}", args.data.data_dir.display()));
             return ExitCode::SUCCESS;
         }
         Err(error) => return fail(&error, &args.data.data_dir),
@@ -53,13 +57,10 @@ pub async fn down(args: DownArgs) -> ExitCode {
     });
     match released.await {
         Ok(Ok(())) => {
-            println!("everything has stopped");
+            output::say("everything has stopped");
             ExitCode::SUCCESS
         }
-        Ok(Err(error)) => {
-            eprintln!("error: cannot wait for the supervisor's end: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(Err(error)) => output::fail(format_args!("cannot wait for the supervisor's end: {error}")),
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -71,10 +72,11 @@ pub async fn act(verb: Verb, args: ActArgs) -> ExitCode {
     let requests = args.processes.iter().map(|name| {
         let target = format!("/v1/processes/{}/{}?wait={WAIT_SECONDS}", percent::encode(name), verb.as_str());
         let client = client.clone();
-        async move { client.post::<_, Acted>(&target, &()).await }
+        async move { (name, client.post::<_, Acted>(&target, &()).await) }
     });
     let mut code = ExitCode::SUCCESS;
-    for reply in futures::future::join_all(requests).await {
+    let mut replies = futures::stream::iter(requests).buffered(AT_ONCE);
+    while let Some((name, reply)) = replies.next().await {
         match reply {
             Ok(acted) => {
                 for process in &acted.processes {
@@ -82,13 +84,16 @@ pub async fn act(verb: Verb, args: ActArgs) -> ExitCode {
                         (Some(reason), state) if state != State::Ready => format!(": {reason}"),
                         _ => String::new(),
                     };
-                    println!("{} {}{reason}", process.name, process.state.as_str());
+                    output::say(&format!("{} {}{reason}", process.name, process.state.as_str()));
                 }
                 if !acted.done {
                     code = ExitCode::FAILURE;
                 }
             }
-            Err(error) => code = fail(&error, &args.data.data_dir),
+            Err(error @ ClientError::NotRunning(_)) => return fail(&error, &args.data.data_dir),
+            // A refusal names what it is about.
+            Err(error @ ClientError::Refused { .. }) => code = fail(&error, &args.data.data_dir),
+            Err(error) => code = output::fail(format_args!("{name}: {error}")),
         }
     }
     code
@@ -98,9 +103,9 @@ pub async fn act(verb: Verb, args: ActArgs) -> ExitCode {
 pub fn fail(error: &ClientError, data_dir: &Path) -> ExitCode {
     match error {
         ClientError::NotRunning(_) => {
-            eprintln!("error: no network runs in {}; start one with `hippius up`", data_dir.display());
+            let data_dir = data_dir.display();
+            output::fail(format_args!("no network runs in {data_dir}; start one with `hippius up`"))
         }
-        other => eprintln!("error: {other}"),
+        other => output::fail(other),
     }
-    ExitCode::FAILURE
 }
