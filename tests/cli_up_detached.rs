@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::process::Stdio;
+
 use support::terminal::Terminal;
 use support::{EVERY_ROLE, Network, exists, text, wait_until};
 
@@ -56,4 +58,20 @@ fn a_network_that_cannot_start_is_told_to_whoever_typed_it() {
     assert!(errors.contains("error:") && errors.contains(&port.to_string()), "{errors}");
     wait_until("no process is left", || network.leftovers().is_empty());
     assert!(network.try_status().is_none());
+}
+
+#[test]
+fn being_stopped_before_everything_was_ready_is_a_failure() {
+    let network = Network::new(EVERY_ROLE);
+    let program = network.script("sleep()");
+    let program = program.to_str().unwrap();
+    let mut command = network.command(&["up", "-d", "topology.toml", "--role-program", program]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the supervisor answers", || network.try_status().is_some());
+    network.run_ok(&["down"]);
+    let output = child.wait_with_output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("stopped before everything was ready"), "{errors}");
+    wait_until("no process is left", || network.leftovers().is_empty());
 }

@@ -6,8 +6,8 @@ use std::process::{Command, ExitCode, Stdio};
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::unistd::Pid;
 
-use super::table;
 use super::up::{DETACHED_TIMEOUT, UpArgs};
+use super::{output, table};
 use crate::control::client::Client;
 use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::state_dir::Paths;
@@ -17,10 +17,7 @@ use crate::supervisor::wire::Status;
 pub async fn run(args: &UpArgs) -> ExitCode {
     match start(args).await {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: cannot start the supervisor in the background: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => output::fail(format_args!("cannot start the supervisor in the background: {error}")),
     }
 }
 
@@ -71,27 +68,37 @@ async fn start(args: &UpArgs) -> std::io::Result<ExitCode> {
             ready?;
             line.finish_and_clear();
             if let Ok(text) = complaints.await {
-                eprint!("{text}");
+                print_complaints(&text);
             }
         }
         code = ended => {
             line.finish_and_clear();
             if let Ok(text) = complaints.await {
-                eprint!("{text}");
+                print_complaints(&text);
             }
-            return Ok(match code {
-                Ok(Ok(status)) if status.success() => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
-            });
+            if matches!(code, Ok(Ok(status)) if status.success()) {
+                output::complain("error: the network was stopped before everything was ready");
+            }
+            return Ok(ExitCode::FAILURE);
         }
     }
     let paths = Paths::new(&args.data.data_dir);
     match Client::new(&paths.control_socket()).get::<Status>("/v1/status").await {
-        Ok(status) => println!("{}", table::summary(&status, table::Extent::Short)),
-        Err(error) => eprintln!("warning: the network is up but does not answer: {error}"),
+        Ok(status) => output::say(&table::summary(&status, table::Extent::Short)),
+        Err(error) => {
+            output::complain(&format!("warning: the network is up but does not answer: {error}"));
+        }
     }
-    println!("running in the background (pid {pid}); `hippius down` stops it, `hippius logs -f` follows it");
+    output::say(&format!(
+        "running in the background (pid {pid}); `hippius down` stops it, `hippius logs -f` follows it"
+    ));
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_complaints(text: &str) {
+    if !text.is_empty() {
+        output::complain(text.trim_end());
+    }
 }
 
 fn progress_line() -> ProgressBar {
