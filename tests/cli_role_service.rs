@@ -110,3 +110,23 @@ fn a_socket_that_is_handed_down_is_served_and_outlives_the_role() {
         running.stop(Signal::SIGTERM);
     }
 }
+
+#[test]
+fn a_wrong_configuration_is_fatal_and_says_why() {
+    for (variable, value, reason) in [
+        ("HIPPIUS_LOG__FORMAT", "yaml", "yaml"),
+        ("HIPPIUS_LOG__FILTER", "info,=nonsense==", "is no filter"),
+        ("HIPPIUS_WEB__LISTEN", "nowhere", "socket address"),
+    ] {
+        let folder = Folder::new();
+        let path = folder.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let mut command = folder.command(&["web"]);
+        command.env("NOTIFY_SOCKET", &path).env(variable, value);
+        let mut running = folder.start(command, "web");
+        let lines = wait_notice(&socket, "X_HIPPIUS_FATAL=1");
+        let status = lines.iter().find_map(|line| line.strip_prefix("STATUS=")).expect("the reason");
+        assert!(status.contains(reason), "{variable}: {status}");
+        assert_eq!(running.wait_exit().code(), Some(1));
+    }
+}

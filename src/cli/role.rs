@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::console;
+use super::{console, output};
 use crate::p2p::{NodeConfig, NodeRole};
 use crate::roles::config::{LogConfig, RoleConfig, load};
 use crate::roles::{collector, node, runtime, signaling, web};
@@ -82,11 +82,13 @@ pub async fn run_node(args: NodeArgs, role: Role) -> ExitCode {
         let (socket, stop) = (context.process.admin_socket(), context.stop.clone());
         let mut started = node::start(context, settings, kind).await?;
         if for_a_person {
-            println!("peer id {}", started.facts.peer_id.as_deref().unwrap_or_default());
-            started.facts.addresses.iter().for_each(|address| println!("listens on {address}"));
+            output::say(&format!("peer id {}", started.facts.peer_id.as_deref().unwrap_or_default()));
+            for address in &started.facts.addresses {
+                output::say(&format!("listens on {address}"));
+            }
             started.beside = Some(Box::pin(async move {
                 if let Err(error) = console::attach(&socket, console::Input::standard()).await {
-                    eprintln!("error: {error}");
+                    output::fail(error);
                 }
                 stop.cancel();
             }));
@@ -138,8 +140,5 @@ where
             flags.insert(table.to_owned(), Value::Object(values));
         }
     }
-    load(role, common.config.as_deref(), Value::Object(flags)).map_err(|error| {
-        eprintln!("error: {error}");
-        ExitCode::FAILURE
-    })
+    load(role, common.config.as_deref(), Value::Object(flags)).map_err(|error| runtime::refuse(&error))
 }
