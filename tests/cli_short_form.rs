@@ -238,3 +238,29 @@ fn wrong_combinations_exit_2() {
     }
     assert!(!network.data().exists(), "nothing is started");
 }
+
+#[test]
+fn networks_that_start_at_once_in_one_folder_make_way_for_each_other() {
+    let _alone = alone();
+    let network = Network::new("");
+    let mut children: Vec<(String, Child)> = (0..4)
+        .map(|number| {
+            let out = format!("{number}.out");
+            let file = fs::File::create(network.dir().join(&out)).unwrap();
+            let mut command = network.command(&["--mode", "node"]);
+            command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+            (out, command.spawn().unwrap())
+        })
+        .collect();
+    for (out, child) in &mut children {
+        wait_until("all of it is ready", || {
+            assert!(child.try_wait().unwrap().is_none(), "{out} ended:\n{}", network.read(out));
+            network.read(out).contains("Ctrl-C stops everything")
+        });
+    }
+    for (out, mut child) in children {
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+        let status = wait_for("it ends", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{}", network.read(&out));
+    }
+}

@@ -1,15 +1,17 @@
 //! The short form, `hippius --mode all|signaling|bootnode|node`: a topology in memory, run like `up` runs a file's.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::check;
 use super::foreground::{self, Audience, Options};
+use super::{check, output};
 use crate::supervisor::sockets;
-use crate::supervisor::state_dir::{DEFAULT_DATA_DIR, Paths};
+use crate::supervisor::start::{StartError, Supervisor};
+use crate::supervisor::state_dir::{DEFAULT_DATA_DIR, Paths, StateError};
 use crate::topology::{ShortForm, ShortNode, Topology};
 
 const WEB_PORT: u16 = 3000;
@@ -20,6 +22,8 @@ const METRICS_PORT: u16 = 9091;
 const PORTS_TRIED: u16 = 100;
 /// How many networks may share a folder.
 const FOLDERS_TRIED: u32 = 100;
+/// How often ports and folder are chosen, when others take them at the same time.
+const TRIES: u32 = 10;
 
 /// What the short form starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,109 +74,153 @@ pub struct ModeArgs {
 
 /// Runs the short form.
 pub async fn run(mode: Mode, args: ModeArgs) -> ExitCode {
-    match plan(mode, &args) {
-        Ok((topology, data_dir)) => {
-            let program = match std::env::current_exe() {
-                Ok(program) => program,
-                Err(error) => {
-                    eprintln!("error: cannot find out this program's own path: {error}");
-                    return ExitCode::FAILURE;
-                }
-            };
-            let options = Options { data_dir, program, timeout: None, audience: Audience::Foreground };
-            foreground::run(topology.plan(), options).await
+    let program = match foreground::check_environment().and_then(|()| super::own_program()) {
+        Ok(program) => program,
+        Err(error) => return output::fail(error),
+    };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let Choice { topology, data_dir, notes } = match choose(mode, &args) {
+            Ok(choice) => choice,
+            Err(code) => return code,
+        };
+        match Supervisor::prepare(topology.plan(), &data_dir, program.clone()).await {
+            Ok(supervisor) => {
+                notes.iter().for_each(|note| output::say(note));
+                let options = Options { data_dir, program, timeout: None, audience: Audience::Foreground };
+                return foreground::live(supervisor, options).await;
+            }
+            // Somebody was faster between the choice and now: choose again.
+            Err(error) if tries < TRIES && args.left_open(&error) => {}
+            Err(error) => return output::fail(error),
         }
-        Err(code) => code,
     }
 }
 
-fn plan(mode: Mode, args: &ModeArgs) -> Result<(Topology, PathBuf), ExitCode> {
-    let data_dir = match &args.data_dir {
-        Some(dir) => dir.clone(),
-        None => free_folder(),
-    };
+impl ModeArgs {
+    fn named_ports(&self) -> [(&'static str, Option<u16>); 3] {
+        [("web", self.web_port), ("signaling", self.signaling_port), ("bootnode", self.bootnode_port)]
+    }
+
+    /// Whether what is taken was not named by the user.
+    fn left_open(&self, error: &StartError) -> bool {
+        match error {
+            StartError::State(StateError::InUse { .. }) => self.data_dir.is_none(),
+            StartError::Bind(error) if error.kind == io::ErrorKind::AddrInUse => {
+                self.named_ports().iter().all(|(_, named)| *named != Some(error.address.port()))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What is about to be started.
+struct Choice {
+    topology: Topology,
+    data_dir: PathBuf,
+    /// What is not as usual.
+    notes: Vec<String>,
+}
+
+fn choose(mode: Mode, args: &ModeArgs) -> Result<Choice, ExitCode> {
+    if args.bootnode_address.is_some() && mode != Mode::Node {
+        return Err(misused(&format!(
+            "--bootnode-address is for --mode node; there is no node in --mode {}",
+            mode.as_str()
+        )));
+    }
+    let serves = matches!(mode, Mode::All | Mode::Signaling | Mode::Node);
+    let boots = matches!(mode, Mode::All | Mode::Bootnode);
     let mut ports = Ports::default();
-    let web = matches!(mode, Mode::All | Mode::Signaling | Mode::Node);
+    // The named ones first: a default one makes way for them.
+    for ((what, named), wanted) in args.named_ports().into_iter().zip([serves, serves, boots]) {
+        match named {
+            Some(_) if !wanted => {
+                let reason = format!("--{what}-port does not go with this --mode: it starts no {what}");
+                return Err(misused(&reason));
+            }
+            Some(port) => ports.reserve(what, port)?,
+            None => {}
+        }
+    }
+    let mut port = |wanted: bool, what: &str, named: Option<u16>, default: u16| match (wanted, named) {
+        (false, _) => Ok(None),
+        (true, Some(port)) => Ok(Some(port)),
+        (true, None) => ports.choose(what, default).map(Some),
+    };
     let form = ShortForm {
         name: mode.as_str().to_owned(),
-        web: ports.choose_if(web, "web", args.web_port, WEB_PORT)?,
-        signaling: ports.choose_if(web, "signaling", args.signaling_port, SIGNALING_PORT)?,
-        bootnode: ports.choose_if(
-            matches!(mode, Mode::All | Mode::Bootnode),
-            "bootnode",
-            args.bootnode_port,
-            BOOTNODE_PORT,
-        )?,
+        web: port(serves, "web", args.web_port, WEB_PORT)?,
+        signaling: port(serves, "signaling", args.signaling_port, SIGNALING_PORT)?,
+        bootnode: port(boots, "bootnode", args.bootnode_port, BOOTNODE_PORT)?,
         node: (mode == Mode::Node)
             .then(|| ShortNode { name: "node".to_owned(), bootnode: args.bootnode_address.clone() }),
-        metrics: ports.choose("metrics", None, METRICS_PORT)?,
+        metrics: ports.choose("metrics", METRICS_PORT)?,
     };
-    if args.bootnode_address.is_some() && mode != Mode::Node {
-        eprintln!(
-            "error: --bootnode-address is for --mode node; there is no node in --mode {}",
-            mode.as_str()
-        );
-        return Err(ExitCode::from(2));
-    }
     let topology = Topology::from_short_form(&form).map_err(|mistakes| {
         check::report(&mistakes);
         ExitCode::FAILURE
     })?;
-    Ok((topology, data_dir))
+    let mut notes = ports.notes;
+    let data_dir = match &args.data_dir {
+        Some(dir) => dir.clone(),
+        None => free_folder(&mut notes),
+    };
+    Ok(Choice { topology, data_dir, notes })
+}
+
+fn misused(reason: &str) -> ExitCode {
+    output::complain(&format!("error: {reason}"));
+    ExitCode::from(2)
 }
 
 /// Ports of one network: none twice.
 #[derive(Default)]
-struct Ports(Vec<u16>);
+struct Ports {
+    taken: Vec<u16>,
+    notes: Vec<String>,
+}
 
 impl Ports {
-    fn choose_if(
-        &mut self,
-        wanted: bool,
-        what: &str,
-        named: Option<u16>,
-        default: u16,
-    ) -> Result<Option<u16>, ExitCode> {
-        match (wanted, named) {
-            (true, named) => self.choose(what, named, default).map(Some),
-            (false, None) => Ok(None),
-            (false, Some(_)) => {
-                eprintln!("error: --{what}-port does not go with this --mode: it starts no {what}");
-                Err(ExitCode::from(2))
-            }
+    /// The port that the user named, which must be free.
+    fn reserve(&mut self, what: &str, port: u16) -> Result<(), ExitCode> {
+        if self.taken.contains(&port) {
+            let reason = format!("port {port} is named twice; give {what} another one with --{what}-port");
+            return Err(misused(&reason));
         }
+        if let Err(error) = sockets::probe(what, SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
+            let advice = match error.kind {
+                io::ErrorKind::AddrInUse => "; end it, or name another port",
+                io::ErrorKind::PermissionDenied => "; name a higher one",
+                _ => "",
+            };
+            return Err(output::fail(format_args!("--{what}-port {port}: {}{advice}", error.reason)));
+        }
+        self.taken.push(port);
+        Ok(())
     }
 
-    /// The port that the user named, which must be free, or the default one or the next free one after it.
-    fn choose(&mut self, what: &str, named: Option<u16>, default: u16) -> Result<u16, ExitCode> {
+    /// The default port or the next free one after it.
+    fn choose(&mut self, what: &str, default: u16) -> Result<u16, ExitCode> {
         let free = |port: u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok();
-        if let Some(port) = named {
-            if self.0.contains(&port) {
-                eprintln!("error: port {port} is named twice; give {what} another one with --{what}-port");
-                return Err(ExitCode::from(2));
-            }
-            if let Err(error) = sockets::probe(what, SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
-                eprintln!("error: --{what}-port {port}: {}", error.reason);
-                return Err(ExitCode::FAILURE);
-            }
-            self.0.push(port);
-            return Ok(port);
-        }
-        let candidates = default..=default.saturating_add(PORTS_TRIED);
-        let Some(port) = candidates.into_iter().find(|port| !self.0.contains(port) && free(*port)) else {
-            eprintln!("error: no free port for {what} from {default} on; name one with --{what}-port");
-            return Err(ExitCode::FAILURE);
+        let mut candidates = default..=default.saturating_add(PORTS_TRIED);
+        let Some(port) = candidates.find(|port| !self.taken.contains(port) && free(*port)) else {
+            let range = format!("no free port for {what} from {default} on");
+            let named = what != "metrics";
+            let advice = if named { format!("; name one with --{what}-port") } else { String::new() };
+            return Err(output::fail(format_args!("{range}{advice}")));
         };
         if port != default {
-            println!("port {default} is taken: {what} uses {port}");
+            self.notes.push(format!("port {default} is taken: {what} uses {port}"));
         }
-        self.0.push(port);
+        self.taken.push(port);
         Ok(port)
     }
 }
 
 /// The default folder, or the first of `data-2`, `data-3` … that no other network uses: each has its own identities.
-fn free_folder() -> PathBuf {
+fn free_folder(notes: &mut Vec<String>) -> PathBuf {
     let numbered = (2..FOLDERS_TRIED).map(|number| PathBuf::from(format!("{DEFAULT_DATA_DIR}-{number}")));
     let first = PathBuf::from(DEFAULT_DATA_DIR);
     let folder = std::iter::once(first.clone())
@@ -180,7 +228,24 @@ fn free_folder() -> PathBuf {
         .find(|dir| !Paths::new(dir).is_in_use())
         .unwrap_or(first);
     if folder != Path::new(DEFAULT_DATA_DIR) {
-        println!("{DEFAULT_DATA_DIR} is used by another network: this one uses {}", folder.display());
+        let uses = folder.display();
+        notes.push(format!("{DEFAULT_DATA_DIR} is used by another network: this one uses {uses}"));
     }
     folder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_port_makes_way_for_a_named_one() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut ports = Ports::default();
+        assert!(ports.reserve("signaling", free).is_ok());
+        let web = ports.choose("web", free).ok().unwrap();
+        assert!(web > free, "{web}");
+        assert_eq!(ports.notes, [format!("port {free} is taken: web uses {web}")]);
+        assert!(ports.reserve("bootnode", web).is_err(), "none twice");
+    }
 }
