@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal};
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 
+use crate::roles::logging;
 use crate::supervisor::lifecycle::State;
 use crate::supervisor::wire::{ProcessStatus, Status};
 use crate::topology::plan::Role;
 
-/// How many processes of a group a short table shows, when it is larger than this by more than one.
+/// How many processes of a group a short table shows for sure; of the others, those that are not ready.
 const FEW: usize = 8;
 
 /// How much to show.
@@ -35,9 +36,7 @@ pub fn summary(status: &Status, extent: Extent) -> String {
 fn table(processes: &[ProcessStatus], extent: Extent) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    let colour =
-        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if !colour {
+    if !logging::colour(io::stdout().is_terminal()) {
         table.force_no_tty();
     }
     table.set_header(
@@ -45,22 +44,19 @@ fn table(processes: &[ProcessStatus], extent: Extent) -> String {
             .map(|head| Cell::new(head).add_attribute(Attribute::Bold)),
     );
     let restarted = processes.iter().any(|process| process.restarts > 0);
-    let mut shown = 0;
-    for (place, process) in processes.iter().enumerate() {
-        let first_of_group = place == 0 || processes[place - 1].group != process.group;
-        if first_of_group {
-            shown = 0;
-        }
-        let size = processes.iter().filter(|other| other.group == process.group).count();
-        shown += 1;
-        let cut = extent == Extent::Short && size > FEW + 1 && shown > FEW && process.state == State::Ready;
-        if cut {
-            if processes.get(place + 1).is_none_or(|next| next.group != process.group) {
-                table.add_row([format!("… {} more", size - FEW)]);
+    for group in processes.chunk_by(|one, next| one.group == next.group) {
+        let cut = |place: usize| place >= FEW && group[place].state == State::Ready;
+        let cut_rows = (0..group.len()).filter(|place| cut(*place)).count();
+        // A line that says that one is missing takes as much room as the one.
+        let short = extent == Extent::Short && cut_rows > 1;
+        for (place, process) in group.iter().enumerate() {
+            if !(short && cut(place)) {
+                table.add_row(row(process, restarted));
             }
-            continue;
         }
-        table.add_row(row(process, restarted));
+        if short {
+            table.add_row([format!("… {cut_rows} more")]);
+        }
     }
     table.to_string()
 }
@@ -118,4 +114,43 @@ fn urls(status: &Status) -> Vec<(String, String)> {
 /// `localhost` for loopback: browsers treat it as a secure context, and people read it easily.
 fn local_name(url: &str) -> String {
     url.replacen("127.0.0.1", "localhost", 1).replacen("0.0.0.0", "localhost", 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(count: usize, failed: &[usize]) -> Vec<ProcessStatus> {
+        let state = |number| if failed.contains(&number) { State::Failed } else { State::Ready };
+        let node = |number| ProcessStatus {
+            name: format!("node-{number}"),
+            group: "node".to_owned(),
+            role: Role::Node,
+            state: state(number),
+            pid: None,
+            generation: 1,
+            restarts: 0,
+            last_exit: None,
+            reason: None,
+            uptime_seconds: None,
+            peer_id: None,
+            addresses: Vec::new(),
+        };
+        (0..count).map(node).collect()
+    }
+
+    fn rows(processes: &[ProcessStatus], extent: Extent) -> Vec<String> {
+        let first = |line: &str| line.trim().split("  ").next().unwrap_or_default().to_owned();
+        table(processes, extent).lines().skip(1).map(first).collect()
+    }
+
+    #[test]
+    fn a_short_table_says_how_many_it_leaves_out_wherever_they_are() {
+        let last_failed = rows(&nodes(12, &[11]), Extent::Short);
+        assert_eq!(last_failed[7..], ["node-7", "node-11", "… 3 more"]);
+        let all_ready = rows(&nodes(12, &[]), Extent::Short);
+        assert_eq!(all_ready[7..], ["node-7", "… 4 more"]);
+        assert_eq!(rows(&nodes(9, &[]), Extent::Short).len(), 9);
+        assert_eq!(rows(&nodes(12, &[11]), Extent::Full).len(), 12);
+    }
 }
