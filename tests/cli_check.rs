@@ -116,12 +116,13 @@ fn a_reader_that_has_enough_is_no_failure() {
 #[test]
 fn wrong_usage_exits_2_and_prints_to_standard_error() {
     let network = Network::new(EVERY_ROLE);
-    let wrong: [&[&str]; 12] = [
+    let wrong: [&[&str]; 13] = [
         &[],
         &["upp"],
         &["up", "--no-such-flag"],
         &["up", "a.toml", "b.toml"],
         &["up", "--timeout", "soon"],
+        &["up", "--timeout", "500000000000y"],
         &["up", "-d", "--background"],
         &["status", "extra"],
         &["restart"],

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::DataDir;
 use super::foreground::{self, Audience, Options};
-use super::{check, detach};
+use super::{check, detach, output};
 use crate::topology::{self, environment};
 
 /// How long a network in the background may take to become ready unless told otherwise.
@@ -22,7 +22,7 @@ pub struct UpArgs {
     #[arg(short, long)]
     pub detach: bool,
     /// Not everything ready by then: say why, stop everything, fail [default: none; with --detach 60s].
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
     pub timeout: Option<Duration>,
     #[command(flatten)]
     /// Where state lives.
@@ -33,6 +33,17 @@ pub struct UpArgs {
     /// Serve the command that waits for this one in the foreground.
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub background: bool,
+}
+
+/// The longest time that `--timeout` takes: more is none, and the clock does not reach as far as durations do.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if timeout > LONGEST_TIMEOUT {
+        return Err("more than 365 days; leave --timeout out to wait for as long as it takes".to_owned());
+    }
+    Ok(timeout)
 }
 
 /// Runs the command.
@@ -47,15 +58,9 @@ pub async fn run(args: UpArgs) -> ExitCode {
     if args.detach {
         return detach::run(&args).await;
     }
-    let program = match args.role_program {
-        Some(program) => program,
-        None => match std::env::current_exe() {
-            Ok(program) => program,
-            Err(error) => {
-                eprintln!("error: cannot find out this program's own path: {error}");
-                return ExitCode::FAILURE;
-            }
-        },
+    let program = match args.role_program.map_or_else(super::own_program, Ok) {
+        Ok(program) => program,
+        Err(error) => return output::fail(error),
     };
     let audience = if args.background {
         // A session of its own: neither Ctrl-C nor the closing of the terminal reaches it.
@@ -66,4 +71,17 @@ pub async fn run(args: UpArgs) -> ExitCode {
     };
     let options = Options { data_dir: args.data.data_dir, program, timeout: args.timeout, audience };
     foreground::run(topology.plan(), options).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_duration_of_up_to_a_year() {
+        assert_eq!(timeout("365days"), Ok(LONGEST_TIMEOUT));
+        for wrong in ["365days 1s", "500000000000y", "99999999999999999999y", "soon", "", "5"] {
+            assert!(timeout(wrong).is_err(), "{wrong}");
+        }
+    }
 }
