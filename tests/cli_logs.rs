@@ -108,3 +108,31 @@ fn unknown_names_and_no_network_are_errors() {
     network.assert_unharmed();
     network.run_ok(&["down"]);
 }
+
+#[test]
+fn following_a_network_that_has_ended_says_that_no_more_will_come() {
+    let network = Network::new(EVERY_ROLE);
+    network.run_ok(&["up", "-d", "topology.toml"]);
+    network.run_ok(&["down"]);
+    let output = network.run(&["logs", "-f"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("node-0"));
+    assert!(text(&output.stderr).starts_with("no network runs in data: "), "{}", text(&output.stderr));
+    assert_eq!(text(&network.run(&["logs"]).stderr), "", "without -f there is nothing to say");
+}
+
+#[test]
+fn lines_that_cannot_be_written_are_an_error() {
+    let network = Network::up(EVERY_ROLE);
+    let to_a_full_disk = || {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        network.command(&["logs"]).stdin(Stdio::null()).stdout(full).output().unwrap()
+    };
+    let output = to_a_full_disk();
+    assert_eq!(output.status.code(), Some(1), "while it runs");
+    assert!(text(&output.stderr).contains("cannot write to standard output"), "{}", text(&output.stderr));
+    network.run_ok(&["down"]);
+    let output = to_a_full_disk();
+    assert_eq!(output.status.code(), Some(1), "after it has ended");
+    assert!(text(&output.stderr).contains("cannot write to standard output"), "{}", text(&output.stderr));
+}

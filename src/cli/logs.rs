@@ -3,9 +3,10 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use super::{DataDir, client};
+use super::{DataDir, client, output};
 use crate::control::client::{Client, ClientError};
 use crate::control::percent;
+use crate::roles::logging;
 use crate::supervisor::logs::format::{self, Paint};
 use crate::supervisor::logs::{LogLine, SUPERVISOR, read};
 use crate::supervisor::state_dir::Paths;
@@ -49,8 +50,8 @@ pub async fn run(args: LogsArgs) -> ExitCode {
                 Ok(Some(line)) => {
                     let Ok(entry) = serde_json::from_str::<LogEntry>(&line) else { continue };
                     let line = LogLine { process: entry.process.into(), json: entry.line.into() };
-                    if printer.print(&line).is_err() {
-                        return ExitCode::SUCCESS;
+                    if let Err(error) = printer.print(&line) {
+                        return output::unprinted(&error);
                     }
                 }
                 // The supervisor has ended, in whatever way: there is no more to follow.
@@ -69,11 +70,10 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
     let known = match read::processes(&dir) {
         Ok(known) if !known.is_empty() => known,
         _ => {
-            eprintln!(
-                "error: no network runs in {}, and there are no logs of an earlier one",
-                paths.root().display()
-            );
-            return ExitCode::FAILURE;
+            let root = paths.root().display();
+            return output::fail(format_args!(
+                "no network runs in {root}, and there are no logs of an earlier one"
+            ));
         }
     };
     let mut wanted = Vec::new();
@@ -85,12 +85,8 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
         let before = wanted.len();
         wanted.extend(known.iter().filter(of_group).cloned());
         if wanted.len() == before {
-            eprintln!(
-                "error: there is no log of {name} in {}; there are: {}",
-                dir.display(),
-                known.join(", ")
-            );
-            return ExitCode::FAILURE;
+            let (dir, known) = (dir.display(), known.join(", "));
+            return output::fail(format_args!("there is no log of {name} in {dir}; there are: {known}"));
         }
     }
     wanted.sort_unstable();
@@ -101,16 +97,17 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
     match read::tail(&dir, &wanted, args.lines) {
         Ok(lines) => {
             for line in &lines {
-                if printer.print(line).is_err() {
-                    break;
+                if let Err(error) = printer.print(line) {
+                    return output::unprinted(&error);
                 }
+            }
+            if args.follow {
+                let root = paths.root().display();
+                output::complain(&format!("no network runs in {root}: this is all there is to come"));
             }
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("error: cannot read the logs in {}: {error}", dir.display());
-            ExitCode::FAILURE
-        }
+        Err(error) => output::fail(format_args!("cannot read the logs in {}: {error}", dir.display())),
     }
 }
 
@@ -123,8 +120,7 @@ struct Printer {
 
 impl Printer {
     fn new(json: bool) -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let paint = if io::stdout().is_terminal() && !no_color { Paint::Colour } else { Paint::Plain };
+        let paint = if logging::colour(io::stdout().is_terminal()) { Paint::Colour } else { Paint::Plain };
         Self { paint, json, width: SUPERVISOR.len() }
     }
 
