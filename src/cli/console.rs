@@ -16,8 +16,10 @@ use std::io::{self, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::control::client::ClientError;
+use super::DataDir;
+use crate::control::client::{Client, ClientError};
 use crate::roles::config::ProcessConfig;
+use crate::topology::plan::Role;
 
 pub use script::Script;
 
@@ -26,16 +28,15 @@ pub use script::Script;
 pub struct ConsoleArgs {
     /// The node to talk to, e.g. node-0.
     pub process: String,
-    /// Where state lives.
-    #[arg(long, value_name = "DIR", default_value = "data")]
-    pub data_dir: PathBuf,
+    #[command(flatten)]
+    data: DataDir,
 }
 
 impl ConsoleArgs {
     /// The admin socket of the process.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        let data_dir = self.data_dir.join(&self.process);
+        let data_dir = self.data.data_dir.join(&self.process);
         ProcessConfig { name: self.process.clone(), data_dir, admin_socket: None }.admin_socket()
     }
 }
@@ -46,6 +47,16 @@ pub enum ConsoleError {
     /// No process by this name.
     #[error("{0:?} is not a process name; see `hippius status`")]
     Name(String),
+    /// A process that is no node.
+    #[error(
+        "{name} is no node, its role is {role}; the console is for nodes and bootnodes, see `hippius status`"
+    )]
+    NoNode {
+        /// The process.
+        name: String,
+        /// What it is.
+        role: Role,
+    },
     /// The node's admin socket does not answer.
     #[error("cannot talk to the node: {0}; is it running? See `hippius status`")]
     Connect(#[source] ClientError),
@@ -99,6 +110,13 @@ impl Input {
     }
 }
 
+/// What the admin API of every role says of itself.
+#[derive(serde::Deserialize)]
+struct Admin {
+    /// A node has a status of its own, without it.
+    role: Option<Role>,
+}
+
 /// Runs `hippius console`.
 ///
 /// # Errors
@@ -109,7 +127,12 @@ pub async fn run(args: &ConsoleArgs) -> Result<Outcome, ConsoleError> {
     if !is_name {
         return Err(ConsoleError::Name(args.process.clone()));
     }
-    attach(&args.socket(), Input::standard()).await
+    let socket = args.socket();
+    let admin: Admin = Client::new(&socket).get("/v1/status").await.map_err(ConsoleError::Connect)?;
+    if let Some(role) = admin.role.filter(|role| !matches!(role, Role::Node | Role::Bootnode)) {
+        return Err(ConsoleError::NoNode { name: args.process.clone(), role });
+    }
+    attach(&socket, Input::standard()).await
 }
 
 /// Talks to the node whose admin API listens on `socket`, until `/quit` or the end of the input.

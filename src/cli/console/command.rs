@@ -14,7 +14,7 @@ pub const COMMANDS: &[(&str, &str, &str)] = &[
     ("/peers", "", "list the connected peers"),
     ("/connect", "MULTIADDR", "connect to a peer, e.g. /ip4/127.0.0.1/tcp/4002"),
     ("/help", "", "show this list"),
-    ("/quit", "", "leave the console; the node runs on"),
+    ("/quit", "", "leave; a node runs on unless `hippius node` is its console"),
 ];
 
 /// Known from the documentation, but not in this version.
