@@ -13,7 +13,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -89,7 +89,9 @@ impl Paths {
     /// networks with folders of their own never share a log.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
-        if self.root == Path::new(DEFAULT_DATA_DIR) { PathBuf::from("logs") } else { self.root.join("logs") }
+        let named = self.root.components().filter(|part| !matches!(part, Component::CurDir));
+        let is_default = named.eq(Path::new(DEFAULT_DATA_DIR).components());
+        if is_default { PathBuf::from("logs") } else { self.root.join("logs") }
     }
 }
 
@@ -181,6 +183,16 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_folder_is_the_same_however_it_is_written() {
+        for same in ["data", "./data", "data/", "././data/."] {
+            assert_eq!(Paths::new(Path::new(same)).logs(), Path::new("logs"), "{same}");
+        }
+        for other in ["data-2", "/data", "../data", "a/data", "data/a"] {
+            assert_eq!(Paths::new(Path::new(other)).logs(), Path::new(other).join("logs"), "{other}");
+        }
+    }
 
     #[test]
     fn a_second_supervisor_is_told_who_holds_the_folder() {
