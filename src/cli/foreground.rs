@@ -76,8 +76,10 @@ pub async fn run(plan: Plan, options: Options) -> ExitCode {
 /// # Errors
 /// What is wrong with the environment, in words.
 pub fn check_environment() -> Result<(), String> {
-    let log = roles::config::log_from_environment().map_err(|error| error.to_string())?;
-    logging::filter(&log.filter).map(drop)
+    let log = roles::config::log_from_environment()?;
+    logging::filter(&log.filter)
+        .map(drop)
+        .map_err(|error| format!("in the environment, HIPPIUS_LOG__FILTER: {error}"))
 }
 
 /// The error with what to do about it in the topology.

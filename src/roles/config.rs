@@ -194,15 +194,19 @@ where
 /// The `[log]` table as far as the environment says what is in it.
 ///
 /// # Errors
-/// A value that every role would refuse.
-pub fn log_from_environment() -> Result<LogConfig, ConfigError> {
+/// A value that every role would refuse, with its variable, in words.
+pub fn log_from_environment() -> Result<LogConfig, String> {
     let environment = Env::prefixed("HIPPIUS_")
         .filter(|key| {
             key.as_str().split_once("__").is_some_and(|(table, _)| table.eq_ignore_ascii_case("log"))
         })
         .split("__");
     let figment = Figment::from(Serialized::default("log", LogConfig::default())).merge(environment);
-    Ok(figment.extract_inner("log")?)
+    figment.extract_inner("log").map_err(|error| {
+        // The path begins with the key itself.
+        let key = error.path.first().map(|key| key.to_uppercase()).unwrap_or_default();
+        format!("in the environment, HIPPIUS_LOG__{key}: {}", error.kind)
+    })
 }
 
 #[cfg(test)]
