@@ -10,7 +10,6 @@ use hippius::supervisor::exit::Exit;
 use hippius::supervisor::fleet::{Fleet, Index, Order};
 use hippius::supervisor::lifecycle::{Action, Event, Generation, Lifecycle, State};
 use hippius::topology::plan::{RestartPolicy, RestartWhen, Timing};
-use nix::sys::signal::Signal;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -144,7 +143,7 @@ impl World {
         let mut exit = match self.rng.random_range(0..3) {
             0 => Exit::code(0),
             1 => Exit::code(1),
-            _ => Exit::signal(Signal::SIGKILL),
+            _ => Exit::signal(9),
         };
         exit.fatal = self.rng.random_bool(0.03);
         let orders = self.fleet.on_event(index, Event::Exited(Generation(generation), exit), self.now);

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use hippius::supervisor::exit::Exit;
 use hippius::supervisor::lifecycle::{Action, Event, Generation, Lifecycle, STABLE_AFTER, State};
 use hippius::topology::plan::{RestartPolicy, RestartWhen, Timing};
-use nix::sys::signal::Signal;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -251,7 +250,7 @@ impl World {
         let mut exit = match self.rng.random_range(0..4) {
             0 => Exit::code(0),
             1 => Exit::code(1),
-            _ => Exit::signal(Signal::SIGKILL),
+            _ => Exit::signal(9),
         };
         exit.fatal = self.rng.random_bool(0.02);
         let never_ran = process.ready.is_none() && !process.ending && self.rng.random_bool(0.3);

@@ -86,6 +86,8 @@ impl Accept for UnixListener {
 #[derive(Debug)]
 pub struct Server {
     stop: CancellationToken,
+    /// Ends what is still under way after the grace period.
+    kill: CancellationToken,
     connections: TaskTracker,
     refused: Arc<AtomicU64>,
 }
@@ -107,7 +109,10 @@ impl Server {
     pub async fn shutdown(self, grace: Duration) {
         self.stop.cancel();
         self.connections.close();
-        let _ = tokio::time::timeout(grace, self.connections.wait()).await;
+        if tokio::time::timeout(grace, self.connections.wait()).await.is_err() {
+            self.kill.cancel();
+            self.connections.wait().await;
+        }
     }
 }
 
@@ -119,9 +124,14 @@ where
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
     let server =
-        Server { stop: CancellationToken::new(), connections: TaskTracker::new(), refused: Arc::default() };
-    let (stop, connections, refused) =
-        (server.stop.clone(), server.connections.clone(), server.refused.clone());
+        Server {
+        stop: CancellationToken::new(),
+        kill: CancellationToken::new(),
+        connections: TaskTracker::new(),
+        refused: Arc::default(),
+    };
+    let (stop, kill) = (server.stop.clone(), server.kill.clone());
+    let (connections, refused) = (server.connections.clone(), server.refused.clone());
     let tracker = connections.clone();
     // Tracked as well: once a shutdown is over, the listener is closed.
     tracker.spawn(async move {
@@ -148,6 +158,7 @@ where
             let stop = stop.clone();
             let mut io = TimeoutStream::new(io);
             io.set_write_timeout(limits.write_timeout);
+            let kill = kill.clone();
             connections.spawn(async move {
                 let service = service_fn(move |request| {
                     let reply = handler(request, remote);
@@ -160,13 +171,16 @@ where
                     .serve_connection(TokioIo::new(Box::pin(io)), service)
                     .with_upgrades();
                 let mut connection = std::pin::pin!(connection);
-                let result = tokio::select! {
-                    result = connection.as_mut() => result,
-                    () = stop.cancelled() => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
+                let served = async {
+                    tokio::select! {
+                        result = connection.as_mut() => result,
+                        () = stop.cancelled() => {
+                            connection.as_mut().graceful_shutdown();
+                            connection.await
+                        }
                     }
                 };
+                let result = kill.run_until_cancelled(served).await.unwrap_or(Ok(()));
                 if let Err(error) = result {
                     tracing::debug!(%error, "connection ended");
                 }

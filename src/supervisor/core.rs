@@ -15,7 +15,6 @@ use futures::future::join_all;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, pipe2};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::Signal as SignalStream;
@@ -29,7 +28,7 @@ use super::launch::{self, Surroundings};
 use super::lifecycle::{Action, Event, Generation, State};
 use super::logs::ProcessLog;
 use super::notify::{Notice, NotifySocket};
-use super::spawn::{self, spawn};
+use super::spawn::{self, HowEnded, spawn};
 use super::state_dir::StateDir;
 use super::wire::{NetworkState, ProcessStatus, Status, Verb};
 use crate::telemetry::store::SharedStore;
@@ -117,9 +116,9 @@ impl Core {
             let orders = tokio::select! {
                 biased;
                 _ = self.child_ended.recv() => self.reap(),
-                Some((index, generation, notice)) = self.notices.1.recv() => self.on_notice(index, generation, notice),
+                () = timer => self.tick(),
                 Some(command) = self.commands.recv() => self.on_command(command),
-                () = timer => self.fleet.tick(Instant::now()),
+                Some((index, generation, notice)) = self.notices.1.recv() => self.on_notice(index, generation, notice),
             };
             self.carry_out(orders);
         }
@@ -172,7 +171,7 @@ impl Core {
                 },
             },
         )?;
-        let notify = Arc::new(NotifySocket::open()?);
+        let notify = Arc::new(self.notify_socket(index, generation)?);
         let (output_read, output_write) = pipe2(OFlag::O_CLOEXEC)?;
         // Whatever can fail comes before the fork: a process that runs must be known.
         let output_read = pipe::Receiver::from_owned_fd(output_read)?;
@@ -207,6 +206,12 @@ impl Core {
         Ok(())
     }
 
+    /// A socket for one incarnation's notifications, in the folder that only this user can enter.
+    fn notify_socket(&self, index: Index, generation: Generation) -> io::Result<NotifySocket> {
+        let name = format!("{}.{}.notify", self.plan.processes[index].name, generation.0);
+        NotifySocket::open_in(&self.state_dir.paths().supervisor(), &name)
+    }
+
     fn slot_of(&self, name: &str) -> Option<&Slot> {
         let index = self.plan.processes.iter().position(|process| process.name == name)?;
         self.slots.get(index)
@@ -225,6 +230,23 @@ impl Core {
         }
     }
 
+    /// Hands on the time. Signs of life that are there already count first: after a pause of the supervisor itself they wait
+    /// in the sockets, and their senders are well.
+    fn tick(&mut self) -> Vec<Order> {
+        let now = Instant::now();
+        let mut orders = Vec::new();
+        for index in 0..self.slots.len() {
+            let due = self.fleet.life(index).deadline().is_some_and(|deadline| deadline <= now);
+            let Some(child) = self.slots[index].child.as_ref().filter(|_| due) else { continue };
+            let (socket, pid, generation) = (child.notify.clone(), child.pid, child.generation);
+            while let Some(notice) = socket.try_next(pid) {
+                orders.extend(self.on_notice(index, generation, notice));
+            }
+        }
+        orders.extend(self.fleet.tick(Instant::now()));
+        orders
+    }
+
     /// Collects everybody who has ended: children, and orphans of theirs that fell to us.
     fn reap(&mut self) -> Vec<Order> {
         let mut orders = Vec::new();
@@ -232,20 +254,18 @@ impl Core {
         while let Ok((index, generation, notice)) = self.notices.1.try_recv() {
             orders.extend(self.on_notice(index, generation, notice));
         }
-        loop {
-            // First look, then end what is left of the group, then reap: until it is reaped its number stays its own.
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            let Ok(status) = waitid(Id::All, flags) else { break };
-            let Some(pid) = status.pid() else { break };
-            if self.pids.contains_key(&pid) {
-                let _ = killpg(pid, Signal::SIGKILL);
+        // First look, then end what is left of the group, then reap: until it is reaped its number stays its own.
+        while let Some(ended) = spawn::next_ended() {
+            let known = self.pids.remove(&ended.pid);
+            if known.is_some() {
+                let _ = killpg(ended.pid, Signal::SIGKILL);
             }
-            let exit = match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(_, code)) => Exit::code(code),
-                Ok(WaitStatus::Signaled(_, signal, _)) => Exit::signal(signal),
-                _ => continue,
+            spawn::reap(ended);
+            let exit = match ended.how {
+                HowEnded::Exited(code) => Exit::code(code),
+                HowEnded::Killed(number) => Exit::signal(number),
             };
-            if let Some((index, generation)) = self.pids.remove(&pid) {
+            if let Some((index, generation)) = known {
                 orders.extend(self.on_exit(index, generation, exit));
             }
         }
@@ -269,13 +289,15 @@ impl Core {
         }
         exit.message = slot.last_words.take();
         exit.fatal = slot.fatal;
-        let asked_for = self.fleet.life(index).state() == State::Stopping;
-        if asked_for {
-            tracing::info!(process = name, "{exit}");
-        } else {
-            tracing::warn!(process = name, "{exit}");
-        }
+        let asked_for = self.fleet.life(index).is_asked_to_end();
         orders.extend(self.fleet.on_event(index, Event::Exited(generation, exit), Instant::now()));
+        if let Some(exit) = self.fleet.life(index).last_exit() {
+            if asked_for {
+                tracing::info!(process = name, "{exit}");
+            } else {
+                tracing::warn!(process = name, "{exit}");
+            }
+        }
         if self.fleet.life(index).state() == State::Failed {
             let reason = self.fleet.life(index).reason().unwrap_or_default();
             tracing::error!(process = name, "failed, and is not started again: {reason}");
@@ -373,9 +395,7 @@ impl Core {
         for index in 0..self.slots.len() {
             processes.push(self.process_status(index));
         }
-        self.settled |= processes
-            .iter()
-            .all(|p| matches!(p.state, State::Ready | State::Failed | State::Stopped) || p.generation > 1);
+        self.settled |= (0..self.slots.len()).all(|index| self.fleet.is_settled(index));
         let state = if self.fleet.is_shutting_down() {
             NetworkState::Stopping
         } else if self.settled {

@@ -29,10 +29,13 @@ impl Exit {
         Self { code: Some(code), signal: None, message: None, fatal: false }
     }
 
-    /// `signal` ended it.
+    /// The signal of this number ended it.
     #[must_use]
-    pub fn signal(signal: Signal) -> Self {
-        Self { code: None, signal: Some(signal.as_str().to_owned()), message: None, fatal: false }
+    pub fn signal(number: i32) -> Self {
+        // Real-time signals have no name.
+        let name =
+            Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |s| s.as_str().to_owned());
+        Self { code: None, signal: Some(name), message: None, fatal: false }
     }
 
     /// It could not be started.
@@ -41,10 +44,13 @@ impl Exit {
         Self { code: None, signal: None, message: Some(why), fatal: false }
     }
 
-    /// The same end, with a reason unless one is known.
+    /// The same end for `reason`; what the process said last follows it.
     #[must_use]
     pub fn because(mut self, reason: String) -> Self {
-        self.message.get_or_insert(reason);
+        self.message = Some(match self.message {
+            Some(last_words) => format!("{reason} (its last words: {last_words})"),
+            None => reason,
+        });
         self
     }
 

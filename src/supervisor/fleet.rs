@@ -76,6 +76,14 @@ impl Fleet {
         &self.members[index].life
     }
 
+    /// Whether the process has become ready at least once, or will not by itself: it failed, was stopped, or waits for one
+    /// that did.
+    #[must_use]
+    pub fn is_settled(&self, index: Index) -> bool {
+        let over = |index: Index| matches!(self.members[index].life.state(), State::Failed | State::Stopped);
+        self.members[index].was_ready || over(index) || self.waits_for(index).any(over)
+    }
+
     /// What a pending process waits for.
     pub fn waits_for(&self, index: Index) -> impl Iterator<Item = Index> + '_ {
         let member = &self.members[index];

@@ -1,6 +1,6 @@
 //! From a planned process to a command line and a configuration file: what a child is told.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use serde::Serialize;
 
-use super::state_dir::write_private;
+use super::state_dir::{create_private, write_private};
 use crate::p2p::config::NodeConfig;
 use crate::roles::config::{LogConfig, LogFormat, ProcessConfig, TelemetryConfig};
 use crate::signaling::config::SignalingConfig;
@@ -88,7 +88,7 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
     let path = surroundings.folder.join("config.toml");
     let failed =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
-    std::fs::create_dir_all(surroundings.folder).map_err(failed)?;
+    create_private(surroundings.folder).map_err(io::Error::other)?;
     write_private(&path, text.as_bytes()).map_err(failed)?;
     Ok(vec![
         CString::new("hippius")?,
@@ -178,7 +178,7 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// The environment of a child: the supervisor's own without what is meant for the supervisor, and the notify protocol's.
 #[must_use]
-pub fn environment(notify_socket: &str, watchdog: Duration) -> Vec<CString> {
+pub fn environment(notify_socket: &OsStr, watchdog: Duration) -> Vec<CString> {
     const OURS: [&str; 7] = [
         "NOTIFY_SOCKET",
         "WATCHDOG_USEC",
@@ -200,10 +200,10 @@ pub fn environment(notify_socket: &str, watchdog: Duration) -> Vec<CString> {
             CString::new(entry).ok()
         })
         .collect();
-    let mut add = |text: String| environment.extend(CString::new(text));
-    add(format!("NOTIFY_SOCKET={notify_socket}"));
+    let mut add = |text: Vec<u8>| environment.extend(CString::new(text));
+    add([b"NOTIFY_SOCKET=", notify_socket.as_bytes()].concat());
     if !watchdog.is_zero() {
-        add(format!("WATCHDOG_USEC={}", watchdog.as_micros()));
+        add(format!("WATCHDOG_USEC={}", watchdog.as_micros()).into_bytes());
     }
     environment
 }

@@ -178,6 +178,12 @@ impl Lifecycle {
         }
     }
 
+    /// Whether somebody asked for the end that is under way, or about to be.
+    #[must_use]
+    pub fn is_asked_to_end(&self) -> bool {
+        matches!(self.phase, Phase::Stopping { then: Then::Stay | Then::Respawn, .. })
+    }
+
     /// The newest incarnation's number; 0 before the first.
     #[must_use]
     pub fn generation(&self) -> Generation {

@@ -1,13 +1,17 @@
 //! The supervisor's end of the `sd_notify(3)` protocol: one datagram socket per incarnation of a process.
 //!
-//! The socket lives in the abstract namespace: no file to leave behind and no limit on the length of a path. Since
-//! anyone on the host may write to an abstract socket, the kernel attaches the sender's credentials and messages from any
-//! other process than the child are dropped.
+//! The socket is a file in the supervisor's own folder, which only this user can enter. Where that path is too long for a
+//! socket address it lives in the abstract namespace, where anyone on the host can find it and write to it. In both
+//! cases the kernel attaches the sender's credentials, and messages from any other process than the child are dropped.
 
+use std::ffi::OsString;
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::cmsg_space;
 use nix::libc;
@@ -68,27 +72,58 @@ impl Notice {
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: UnixDatagram,
-    name: String,
+    place: Place,
+    /// A foreign sender was complained about: once is enough.
+    warned: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Place {
+    File(PathBuf),
+    Abstract(String),
 }
 
 impl NotifySocket {
-    /// Opens a socket with a name that nobody can guess.
+    /// Opens a socket as file `name` in `folder`, which should let nobody else in; in the abstract namespace where the
+    /// path is too long for a socket address.
+    ///
+    /// # Errors
+    /// What the system says, e.g. out of file descriptors.
+    pub fn open_in(folder: &Path, name: &str) -> io::Result<Self> {
+        // The protocol wants an absolute path.
+        let path = std::path::absolute(folder)?.join(name);
+        match SocketAddr::from_pathname(&path) {
+            Ok(address) => {
+                let _ = std::fs::remove_file(&path);
+                Self::bind(&address, Place::File(path))
+            }
+            Err(_) => Self::open(),
+        }
+    }
+
+    /// Opens a socket in the abstract namespace.
     ///
     /// # Errors
     /// What the system says, e.g. out of file descriptors.
     pub fn open() -> io::Result<Self> {
         let name = format!("hippius-{:032x}", rand::random::<u128>());
-        let address = SocketAddr::from_abstract_name(&name)?;
-        let socket = StdDatagram::bind_addr(&address)?;
+        Self::bind(&SocketAddr::from_abstract_name(&name)?, Place::Abstract(name))
+    }
+
+    fn bind(address: &SocketAddr, place: Place) -> io::Result<Self> {
+        let socket = StdDatagram::bind_addr(address)?;
         setsockopt(&socket, sockopt::PassCred, &true)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: UnixDatagram::from_std(socket)?, name })
+        Ok(Self { socket: UnixDatagram::from_std(socket)?, place, warned: AtomicBool::new(false) })
     }
 
     /// The value of `NOTIFY_SOCKET` for the child.
     #[must_use]
-    pub fn env_value(&self) -> String {
-        format!("@{}", self.name)
+    pub fn env_value(&self) -> OsString {
+        match &self.place {
+            Place::File(path) => path.clone().into_os_string(),
+            Place::Abstract(name) => format!("@{name}").into(),
+        }
     }
 
     /// Waits for the next message of process `from`.
@@ -101,7 +136,9 @@ impl NotifySocket {
             if sender == Some(from.as_raw()) {
                 return Ok(notice);
             }
-            tracing::warn!(?sender, "dropped a notification from a foreign process");
+            if !self.warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(?sender, "dropped a notification from a foreign process; there may be more");
+            }
         }
     }
 
@@ -127,12 +164,23 @@ impl NotifySocket {
             Some(&mut control),
             MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
         )?;
-        let sender = message.cmsgs()?.find_map(|message| match message {
-            ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
-            _ => None,
+        // A message with more than credentials (descriptors, which no child sends) is nobody's.
+        let sender = message.cmsgs().ok().and_then(|mut messages| {
+            messages.find_map(|message| match message {
+                ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
+                _ => None,
+            })
         });
         let length = message.bytes;
         Ok((sender, Notice::parse(&buffer[..length])))
+    }
+}
+
+impl Drop for NotifySocket {
+    fn drop(&mut self) {
+        if let Place::File(path) = &self.place {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -152,15 +200,45 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_child_is_listened_to() {
-        let socket = NotifySocket::open().unwrap();
-        let client = StdDatagram::unbound().unwrap();
-        let address = SocketAddr::from_abstract_name(socket.env_value().trim_start_matches('@')).unwrap();
-        client.send_to_addr(b"READY=1", &address).unwrap();
-        assert!(socket.next(nix::unistd::getpid()).await.unwrap().ready);
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("d".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        for folder in [folder.path(), &deep] {
+            let socket = NotifySocket::open_in(folder, "node.1.notify").unwrap();
+            let client = StdDatagram::unbound().unwrap();
+            let address = match &socket.place {
+                Place::File(path) => SocketAddr::from_pathname(path).unwrap(),
+                Place::Abstract(name) => SocketAddr::from_abstract_name(name).unwrap(),
+            };
+            client.send_to_addr(b"READY=1", &address).unwrap();
+            assert!(socket.next(nix::unistd::getpid()).await.unwrap().ready);
 
-        client.send_to_addr(b"READY=1", &address).unwrap();
-        let foreign =
-            tokio::time::timeout(std::time::Duration::from_millis(200), socket.next(Pid::from_raw(1)));
-        assert!(foreign.await.is_err(), "a message of this process must not count as one of process 1");
+            client.send_to_addr(b"READY=1", &address).unwrap();
+            assert_eq!(
+                socket.try_next(Pid::from_raw(1)),
+                None,
+                "a message of this process is none of process 1"
+            );
+            drop(socket);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the socket's file goes with it");
+    }
+
+    #[tokio::test]
+    async fn a_message_with_descriptors_is_dropped_and_the_next_one_heard() {
+        use nix::sys::socket::{ControlMessage, UnixAddr, sendmsg};
+        use std::io::IoSlice;
+        let socket = NotifySocket::open().unwrap();
+        let Place::Abstract(name) = &socket.place else { unreachable!("open() makes no file") };
+        let client = StdDatagram::unbound().unwrap();
+        let to = UnixAddr::new_abstract(name.as_bytes()).unwrap();
+        let text = [IoSlice::new(b"READY=1")];
+        let stdin = [0];
+        let rights = [ControlMessage::ScmRights(&stdin)];
+        sendmsg(client.as_raw_fd(), &text, &rights, MsgFlags::empty(), Some(&to)).unwrap();
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        client.send_to_addr(b"WATCHDOG=1", &address).unwrap();
+        let heard = socket.next(nix::unistd::getpid()).await.unwrap();
+        assert!(heard.watchdog || heard.ready);
     }
 }

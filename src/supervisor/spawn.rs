@@ -1,4 +1,5 @@
-//! Fork and exec of one child: the only place in the project with `unsafe` code.
+//! Fork and exec of one child, and the collection of those that have ended: the only place in the project with
+//! `unsafe` code.
 //!
 //! `std::process` cannot do what a supervisor needs here: `LISTEN_PID` must be the child's own pid, known only after the
 //! fork, and nothing but async-signal-safe calls may happen between fork and exec (`signal-safety(7)`), since the
@@ -103,6 +104,60 @@ pub fn spawn(command: &Command<'_>) -> io::Result<Pid> {
                 _ => Ok(pid),
             }
         }
+    }
+}
+
+/// A child that has ended and was not reaped yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Its pid; it stays its own until [`reap`].
+    pub pid: Pid,
+    /// How it ended.
+    pub how: HowEnded,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HowEnded {
+    /// It exited with this code.
+    Exited(i32),
+    /// The signal of this number ended it; real-time signals have numbers only.
+    Killed(i32),
+}
+
+/// The next child that has ended, if there is one. It remains to be reaped.
+///
+/// `nix` cannot be used here: it refuses to tell of children that a real-time signal has ended.
+#[must_use]
+pub fn next_ended() -> Option<Ended> {
+    // SAFETY: all zeroes is a valid siginfo_t, which the kernel then fills in.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: the pointer is valid for the time of the call.
+        let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+        if result == 0 {
+            break;
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return None;
+        }
+    }
+    // SAFETY: after a successful waitid these fields are set; a pid of 0 says that nobody has ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let how = match info.si_code {
+        libc::CLD_EXITED => HowEnded::Exited(status),
+        _ => HowEnded::Killed(status),
+    };
+    (pid != 0).then_some(Ended { pid: Pid::from_raw(pid), how })
+}
+
+/// Reaps a child that [`next_ended`] told of; its pid is free then.
+pub fn reap(child: Ended) {
+    let mut status = 0;
+    // SAFETY: the pointer is valid for the time of the call. The child has ended: this does not wait.
+    unsafe {
+        libc::waitpid(child.pid.as_raw(), &raw mut status, libc::WNOHANG);
     }
 }
 

@@ -141,25 +141,6 @@ impl Supervisor {
             .map_err(io::Error::other)
             .and_then(|text| write_private(&plan_path, &text))
             .map_err(|source| StateError::Io { path: plan_path, source })?;
-        let control_path = state_dir.paths().control_socket();
-        let control_listener = socket::bind(&control_path)
-            .await
-            .map_err(|source| StartError::Control { path: control_path.clone(), source })?;
-        let (commands_in, commands) = mpsc::channel(COMMAND_QUEUE);
-        let (changed, changes) = watch::channel(0);
-        let handle = Handle::new(commands_in, changes, logs);
-        let control_server = http::serve(
-            control_listener,
-            Limits {
-                max_connections: CONTROL_CONNECTIONS,
-                // Our own commands ask at once; whoever only holds a connection makes room for them soon.
-                header_timeout: Duration::from_secs(5),
-                // Whoever follows the logs may pause.
-                write_timeout: None,
-            },
-            api::handler(handle.clone()),
-        );
-
         let (registry, provider, meter) = supervisor_meter()?;
         let (store, table) = (SharedStore::default(), ProcessTable::new());
         exposition::register(&registry, store.clone())?;
@@ -180,6 +161,25 @@ impl Supervisor {
             receiver_listener,
             Limits { max_connections: RECEIVER_CONNECTIONS, ..Limits::default() },
             metrics_handler,
+        );
+        // Last of all: whoever can ask must find a supervisor that is about to run.
+        let control_path = state_dir.paths().control_socket();
+        let control_listener = socket::bind(&control_path)
+            .await
+            .map_err(|source| StartError::Control { path: control_path.clone(), source })?;
+        let (commands_in, commands) = mpsc::channel(COMMAND_QUEUE);
+        let (changed, changes) = watch::channel(0);
+        let handle = Handle::new(commands_in, changes, logs);
+        let control_server = http::serve(
+            control_listener,
+            Limits {
+                max_connections: CONTROL_CONNECTIONS,
+                // Our own commands ask at once; whoever only holds a connection makes room for them soon.
+                header_timeout: Duration::from_secs(5),
+                // Whoever follows the logs may pause.
+                write_timeout: None,
+            },
+            api::handler(handle.clone()),
         );
         let refused = vec![
             ("control", control_server.refused_counter()),

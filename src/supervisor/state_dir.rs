@@ -4,6 +4,7 @@
 //! data/
 //!   supervisor/lock            held while a supervisor runs; its text says which
 //!   supervisor/control.sock    the control API
+//!   supervisor/*.notify        where each incarnation of a process reports readiness
 //!   supervisor/plan.json       what it was asked to run
 //!   <process>/config.toml      what the process was told, mode 0600
 //!   <process>/admin.sock       the process's own API
@@ -60,10 +61,16 @@ impl Paths {
         &self.root
     }
 
+    /// The supervisor's own folder.
+    #[must_use]
+    pub fn supervisor(&self) -> PathBuf {
+        self.root.join("supervisor")
+    }
+
     /// The control API's socket.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
-        self.root.join("supervisor/control.sock")
+        self.supervisor().join("control.sock")
     }
 
     /// The plan of the network that runs, or ran last, as JSON.
@@ -141,6 +148,7 @@ impl StateDir {
             file.write_all(text.as_bytes())
         };
         write(&mut lock).map_err(failed)?;
+        remove_stale_sockets(&own);
         Ok(Self { paths, _lock: lock })
     }
 
@@ -148,6 +156,15 @@ impl StateDir {
     #[must_use]
     pub fn paths(&self) -> &Paths {
         &self.paths
+    }
+}
+
+/// Removes what a supervisor that was killed could not; this one holds the lock.
+fn remove_stale_sockets(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "notify") {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
