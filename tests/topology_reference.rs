@@ -329,8 +329,8 @@ fn documented_bootnode_connections_and_process_limit_hold() {
     parse(&format!("{groups}1000\n[web]")).expect_err("too many");
     parse("[[bootnodes]]\ncount = 100\n[[nodes]]").expect("a topology");
     parse("[[bootnodes]]\ncount = 101\n[[nodes]]").expect_err("too many");
-    parse(&format!("[[nodes]]\ntopics = [\"{}\"]", "a".repeat(128))).expect("a topology");
-    parse(&format!("[[nodes]]\ntopics = [\"{}\"]", "a".repeat(129))).expect_err("too long");
+    parse(&format!("[[nodes]]\ntopics = [\"{}\"]", "a".repeat(64))).expect("a topology");
+    parse(&format!("[[nodes]]\ntopics = [\"{}\"]", "a".repeat(65))).expect_err("too long");
 }
 
 /// The fenced blocks of the document that begin with ` ```KIND `.

@@ -66,7 +66,8 @@ pub async fn run_node(args: NodeArgs, role: Role) -> ExitCode {
             own.insert(key.to_owned(), json!(values));
         }
     }
-    let mut config: RoleConfig<NodeConfig> = match configure(role, args.common, own) {
+    let defaults = if role == Role::Bootnode { NodeConfig::of_bootnode() } else { NodeConfig::default() };
+    let mut config: RoleConfig<NodeConfig> = match configure(role, defaults, args.common, own) {
         Ok(config) => config,
         Err(code) => return code,
     };
@@ -100,7 +101,7 @@ pub async fn run_node(args: NodeArgs, role: Role) -> ExitCode {
 
 /// Runs `hippius signaling`.
 pub async fn run_signaling(args: ServerArgs) -> ExitCode {
-    match configure::<SignalingConfig>(Role::Signaling, args.common, listen(args.listen)) {
+    match configure(Role::Signaling, SignalingConfig::default(), args.common, listen(args.listen)) {
         Ok(config) => runtime::run(Role::Signaling, config, signaling::start).await,
         Err(code) => code,
     }
@@ -108,7 +109,7 @@ pub async fn run_signaling(args: ServerArgs) -> ExitCode {
 
 /// Runs `hippius web`.
 pub async fn run_web(args: ServerArgs) -> ExitCode {
-    match configure::<WebConfig>(Role::Web, args.common, listen(args.listen)) {
+    match configure(Role::Web, WebConfig::default(), args.common, listen(args.listen)) {
         Ok(config) => runtime::run(Role::Web, config, web::start).await,
         Err(code) => code,
     }
@@ -116,7 +117,7 @@ pub async fn run_web(args: ServerArgs) -> ExitCode {
 
 /// Runs `hippius collector`.
 pub async fn run_collector(args: ServerArgs) -> ExitCode {
-    match configure::<CollectorConfig>(Role::Collector, args.common, listen(args.listen)) {
+    match configure(Role::Collector, CollectorConfig::default(), args.common, listen(args.listen)) {
         Ok(config) => runtime::run(Role::Collector, config, collector::start).await,
         Err(code) => code,
     }
@@ -127,9 +128,14 @@ fn listen(address: Option<SocketAddr>) -> Map<String, Value> {
 }
 
 /// Puts the configuration together, flags last; prints what is wrong with it.
-fn configure<S>(role: Role, common: CommonArgs, own: Map<String, Value>) -> Result<RoleConfig<S>, ExitCode>
+fn configure<S>(
+    role: Role,
+    defaults: S,
+    common: CommonArgs,
+    own: Map<String, Value>,
+) -> Result<RoleConfig<S>, ExitCode>
 where
-    S: DeserializeOwned + Serialize + Default,
+    S: DeserializeOwned + Serialize,
 {
     let mut process = Map::new();
     process.extend(common.name.map(|name| ("name".to_owned(), json!(name))));
@@ -140,5 +146,6 @@ where
             flags.insert(table.to_owned(), Value::Object(values));
         }
     }
-    load(role, common.config.as_deref(), Value::Object(flags)).map_err(|error| runtime::refuse(&error))
+    load(role, defaults, common.config.as_deref(), Value::Object(flags))
+        .map_err(|error| runtime::refuse(&error))
 }

@@ -123,8 +123,7 @@ where
     F: Fn(Request<Incoming>, Remote) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
-    let server =
-        Server {
+    let server = Server {
         stop: CancellationToken::new(),
         kill: CancellationToken::new(),
         connections: TaskTracker::new(),

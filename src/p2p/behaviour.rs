@@ -1,10 +1,12 @@
 //! The protocols a node speaks, and how each is set up.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use libp2p::gossipsub::{
-    self, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, TopicHash,
+    self, DataTransform, MaxCountSubscriptionFilter, MessageAuthenticity, MessageId, RawMessage, TopicHash,
     TopicSubscriptionFilter, ValidationMode,
 };
 use libp2p::identity::Keypair;
@@ -32,7 +34,7 @@ const PEER_QUEUE: usize = 512;
 /// Topics one peer may subscribe to, and most subscriptions in one request.
 const MAX_PEER_TOPICS: usize = 128;
 
-pub(crate) type Gossipsub = gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<ValidNames>>;
+pub(crate) type Gossipsub = gossipsub::Behaviour<JoinedOnly, MaxCountSubscriptionFilter<ValidNames>>;
 
 /// All protocols of a node. The limits come first, so that a refused connection costs the others nothing.
 #[derive(NetworkBehaviour)]
@@ -52,6 +54,7 @@ impl Behaviour {
         role: NodeRole,
         config: &NodeConfig,
         refusals: Arc<Refusals>,
+        joined: Joined,
     ) -> Result<Self, String> {
         let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
             .with_agent_version(concat!("hippius/", env!("CARGO_PKG_VERSION")).to_owned())
@@ -60,7 +63,7 @@ impl Behaviour {
             .with_cache_size(0);
         Ok(Self {
             limits: connection_limits::Behaviour::new(connection_limits(role, config)),
-            gossipsub: gossipsub(keypair, refusals)?,
+            gossipsub: gossipsub(keypair, refusals, joined)?,
             scout: Scout::new(keypair.public().to_peer_id()),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
@@ -68,7 +71,7 @@ impl Behaviour {
     }
 }
 
-fn gossipsub(keypair: &Keypair, refusals: Arc<Refusals>) -> Result<Gossipsub, String> {
+fn gossipsub(keypair: &Keypair, refusals: Arc<Refusals>, joined: Joined) -> Result<Gossipsub, String> {
     let config = gossipsub::ConfigBuilder::default()
         .validation_mode(ValidationMode::Strict)
         // A message goes on to others only after this node has checked it.
@@ -80,16 +83,61 @@ fn gossipsub(keypair: &Keypair, refusals: Arc<Refusals>) -> Result<Gossipsub, St
         .build()
         .map_err(|error| error.to_string())?;
     let filter = MaxCountSubscriptionFilter {
-        filter: ValidNames(refusals),
+        filter: ValidNames(refusals.clone()),
         max_subscribed_topics: MAX_PEER_TOPICS,
         max_subscriptions_per_request: MAX_PEER_TOPICS,
     };
-    gossipsub::Behaviour::new_with_subscription_filter(
+    gossipsub::Behaviour::new_with_subscription_filter_and_transform(
         MessageAuthenticity::Signed(keypair.clone()),
         config,
         filter,
+        JoinedOnly { joined, refusals },
     )
     .map_err(ToOwned::to_owned)
+}
+
+/// The topics this node has joined, shared with the runner, which joins and leaves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Joined(Arc<RwLock<HashSet<TopicHash>>>);
+
+impl Joined {
+    pub(crate) fn insert(&self, topic: &Topic) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(topic.ident().hash());
+    }
+
+    pub(crate) fn remove(&self, topic: &Topic) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&topic.ident().hash());
+    }
+
+    fn contains(&self, topic: &TopicHash) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(topic)
+    }
+}
+
+/// Refuses messages of topics that this node has not joined. Gossipsub would put them into its caches, and keep them for
+/// a minute, before it finds out that nobody here wants them: a stranger could fill the memory.
+pub(crate) struct JoinedOnly {
+    joined: Joined,
+    refusals: Arc<Refusals>,
+}
+
+impl DataTransform for JoinedOnly {
+    fn inbound_transform(&self, raw: RawMessage) -> Result<gossipsub::Message, io::Error> {
+        if !self.joined.contains(&raw.topic) {
+            self.refusals.add(Refused::Message, 1);
+            return Err(io::Error::other("a message of a topic that was not joined"));
+        }
+        Ok(gossipsub::Message {
+            source: raw.source,
+            data: raw.data,
+            sequence_number: raw.sequence_number,
+            topic: raw.topic,
+        })
+    }
+
+    fn outbound_transform(&self, _: &TopicHash, data: Vec<u8>) -> Result<Vec<u8>, io::Error> {
+        Ok(data)
+    }
 }
 
 /// Author and sequence number: the same text sent twice is two messages, the same message by two ways is one.

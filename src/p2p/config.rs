@@ -37,3 +37,11 @@ impl Default for NodeConfig {
         }
     }
 }
+
+impl NodeConfig {
+    /// The defaults of a bootnode: it looks for nobody and is there for many.
+    #[must_use]
+    pub fn of_bootnode() -> Self {
+        Self { low_peers: 0, high_peers: 1_000, ..Self::default() }
+    }
+}

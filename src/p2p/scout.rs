@@ -65,7 +65,10 @@ impl Scout {
     }
 
     /// Puts a peer's addresses into the routing table that others are answered from.
+    ///
+    /// The last word counts: addresses of before, where the peer may be found no more, are forgotten.
     pub(crate) fn add(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        self.inner.remove_peer(&peer);
         for address in addresses {
             self.inner.add_address(&peer, address.clone());
         }

@@ -10,12 +10,13 @@ use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, TransportError};
+use nix::sys::socket::{setsockopt, sockopt};
 use opentelemetry::metrics::Meter;
 use tokio::net::TcpSocket;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
-use super::behaviour::Behaviour;
+use super::behaviour::{Behaviour, Joined};
 use super::command::COMMAND_QUEUE;
 use super::config::NodeConfig;
 use super::event::EVENT_QUEUE;
@@ -115,9 +116,11 @@ pub async fn start(
     let refusals = Refusals::new(instruments.refused.clone());
     let traffic = Traffic::new(meter, &instruments);
     let local = identity.peer_id();
-    let mut behaviour =
-        Behaviour::new(identity.keypair(), role, &config, refusals.clone()).map_err(StartError::Setup)?;
+    let joined = Joined::default();
+    let mut behaviour = Behaviour::new(identity.keypair(), role, &config, refusals.clone(), joined.clone())
+        .map_err(StartError::Setup)?;
     for topic in &topics {
+        joined.insert(topic);
         behaviour
             .gossipsub
             .subscribe(&topic.ident())
@@ -145,6 +148,7 @@ pub async fn start(
         commands: receiver,
         events,
         topics,
+        joined,
         instruments,
         refusals,
         traffic,
@@ -245,6 +249,10 @@ fn check_free(address: &Multiaddr) -> Result<(), StartError> {
         let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // Connections of a node that has just ended do not count, only a listener does.
         socket.set_reuseaddr(true)?;
+        if ip.is_ipv6() {
+            // libp2p keeps the families apart: `/ip6/::` and `/ip4/0.0.0.0` may share a port.
+            setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+        }
         socket.bind(SocketAddr::new(ip, port))
     };
     bind().map_err(|source| listen_error(address.clone(), source))

@@ -142,7 +142,7 @@ impl From<figment::Error> for ConfigError {
     }
 }
 
-/// Puts the layers of a role's configuration together: defaults, `file`, environment, `flags`.
+/// Puts the layers of a role's configuration together: `defaults`, `file`, environment, `flags`.
 ///
 /// `flags` is a tree like the file's, e.g. `{"node": {"topics": ["lobby"]}}`.
 ///
@@ -150,15 +150,16 @@ impl From<figment::Error> for ConfigError {
 /// See [`ConfigError`].
 pub fn load<S>(
     role: Role,
+    defaults: S,
     file: Option<&Path>,
     flags: serde_json::Value,
 ) -> Result<RoleConfig<S>, ConfigError>
 where
-    S: DeserializeOwned + Serialize + Default,
+    S: DeserializeOwned + Serialize,
 {
     let own = role.as_str();
     let tables = ["process", "telemetry", "log", own];
-    let mut figment = Figment::new().merge(Serialized::default(own, S::default()));
+    let mut figment = Figment::new().merge(Serialized::default(own, defaults));
     if let Some(file) = file {
         figment = figment.merge(Toml::file_exact(file));
     }
@@ -222,7 +223,8 @@ mod tests {
 
     #[test]
     fn without_a_file_everything_has_its_default() {
-        let config = load::<NodeConfig>(Role::Node, None, serde_json::json!({})).unwrap();
+        let config =
+            load::<NodeConfig>(Role::Node, NodeConfig::default(), None, serde_json::json!({})).unwrap();
         assert_eq!(config.settings, NodeConfig::default());
         assert_eq!(config.process.data_dir, Path::new("data/node"));
     }
@@ -231,7 +233,7 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_the_defaults() {
         let file = write("[process]\nname = \"n\"\n[node]\ntopics = [\"a\"]\nlow_peers = 2\n");
         let flags = serde_json::json!({"node": {"topics": ["b"]}});
-        let config = load::<NodeConfig>(Role::Node, Some(file.path()), flags).unwrap();
+        let config = load::<NodeConfig>(Role::Node, NodeConfig::default(), Some(file.path()), flags).unwrap();
         assert_eq!(config.settings.topics, ["b"]);
         assert_eq!(config.settings.low_peers, 2);
         assert_eq!(config.process.data_dir, Path::new("data/n"));
@@ -240,11 +242,23 @@ mod tests {
     #[test]
     fn unknown_tables_and_keys_and_a_missing_file_are_errors() {
         let table = write("[nod]\n");
-        let error = load::<NodeConfig>(Role::Node, Some(table.path()), serde_json::json!({})).unwrap_err();
+        let error =
+            load::<NodeConfig>(Role::Node, NodeConfig::default(), Some(table.path()), serde_json::json!({}))
+                .unwrap_err();
         assert!(error.to_string().contains("[nod]"), "{error}");
         let key = write("[node]\ntopic = []\n");
-        let error = load::<NodeConfig>(Role::Node, Some(key.path()), serde_json::json!({})).unwrap_err();
+        let error =
+            load::<NodeConfig>(Role::Node, NodeConfig::default(), Some(key.path()), serde_json::json!({}))
+                .unwrap_err();
         assert!(error.to_string().contains("topic"), "{error}");
-        assert!(load::<NodeConfig>(Role::Node, Some(Path::new("/no/file")), serde_json::json!({})).is_err());
+        assert!(
+            load::<NodeConfig>(
+                Role::Node,
+                NodeConfig::default(),
+                Some(Path::new("/no/file")),
+                serde_json::json!({})
+            )
+            .is_err()
+        );
     }
 }

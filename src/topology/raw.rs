@@ -16,7 +16,7 @@ pub(super) const MAX_BOOTNODES: usize = 100;
 /// Most addresses one node may listen on.
 pub(super) const MAX_LISTEN: usize = 16;
 /// Most topics a node may join at the start.
-pub(super) const MAX_TOPICS: usize = 100;
+pub(super) const MAX_TOPICS: usize = crate::p2p::handle::MAX_TOPICS;
 
 /// Node tables: as many as processes are allowed, which is counted elsewhere.
 pub(super) type Nodes = List<RawNode, 0, { usize::MAX }>;

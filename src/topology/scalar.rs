@@ -261,9 +261,6 @@ impl JsonSchema for Name {
     }
 }
 
-/// Longest name of a topic in bytes; gossip carries it in every message.
-const MAX_TOPIC_BYTES: usize = 128;
-
 /// The name of a gossipsub topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topic(pub(super) String);
@@ -271,17 +268,13 @@ pub(super) struct Topic(pub(super) String);
 impl FromToml for Topic {
     fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.string(value, "lobby")?;
-        let label = match text.len() {
-            0 => "empty",
-            1..=MAX_TOPIC_BYTES if !text.chars().any(char::is_control) => return Some(Self(text)),
-            1..=MAX_TOPIC_BYTES => "has a control character",
-            _ => "too long",
+        // The node's own rule: what is good here must not be refused there.
+        let error = match text.parse::<crate::p2p::Topic>() {
+            Ok(_) => return Some(Self(text)),
+            Err(error) => error,
         };
         let message = format!("\"{}\" is no good name of a topic", shown(&text));
-        reader.record(
-            Mistake::new(value.span(), message, label)
-                .help(format!("a topic's name has 1 to {MAX_TOPIC_BYTES} bytes and no control characters")),
-        );
+        reader.record(Mistake::new(value.span(), message, "not as a node takes it").help(error.to_string()));
         None
     }
 }

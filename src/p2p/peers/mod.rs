@@ -210,12 +210,19 @@ impl Manager {
         self.connected.values().filter(|connection| !connection.closing).count()
     }
 
+    /// Those of them that are no bootnodes: bootnodes join no topics, so enough of them are still no network.
+    fn count_peers(&self) -> usize {
+        let counts =
+            |(peer, connection): &(&PeerId, &Connection)| !connection.closing && !self.is_bootnode(**peer);
+        self.connected.iter().filter(counts).count()
+    }
+
     fn decide(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         let mut wake: Option<Instant> = None;
         let mut wake_at = |at: Instant| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
         self.dial_bootnodes(now, &mut actions, &mut wake_at);
-        if self.count() < self.settings.low {
+        if self.count_peers() < self.settings.low {
             self.dial_candidates(now, &mut actions, &mut wake_at);
             self.search(now, &mut actions, &mut wake_at);
         } else {
@@ -251,7 +258,7 @@ impl Manager {
     ) {
         // A bootnode being dialled is as good as a peer to come, but must not hold up the others while it is down.
         let dialing = self.dialing.iter().filter(|peer| !self.is_bootnode(**peer)).count();
-        let missing = self.settings.low.saturating_sub(self.count() + dialing);
+        let missing = self.settings.low.saturating_sub(self.count_peers() + dialing);
         let mut slots = missing.min(MAX_DIALS.saturating_sub(dialing));
         while slots > 0 {
             let busy = |peer: &PeerId| self.connected.contains_key(peer) || self.dialing.contains(peer);

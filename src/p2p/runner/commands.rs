@@ -34,6 +34,7 @@ impl Runner {
             Command::Leave(topic, reply) => {
                 let joined = self.topics.remove(&topic);
                 if joined {
+                    self.joined.remove(&topic);
                     self.swarm.behaviour_mut().gossipsub.unsubscribe(&topic.ident());
                 }
                 let _ = reply.send(joined);
@@ -66,6 +67,7 @@ impl Runner {
         if self.topics.len() >= MAX_TOPICS {
             return Err(JoinError::TooMany);
         }
+        self.joined.insert(&topic);
         // Telling the peers may fail for a full queue; gossipsub has joined nevertheless and they are told later.
         let _ = self.swarm.behaviour_mut().gossipsub.subscribe(&topic.ident());
         self.topics.insert(topic);

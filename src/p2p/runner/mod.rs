@@ -17,7 +17,7 @@ use opentelemetry::KeyValue;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Sleep;
 
-use super::behaviour::{Behaviour, BehaviourEvent};
+use super::behaviour::{Behaviour, BehaviourEvent, Joined};
 use super::command::Command;
 use super::event::Event;
 use super::handle::ConnectError;
@@ -40,6 +40,7 @@ pub(crate) struct Parts {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) topics: BTreeSet<Topic>,
+    pub(crate) joined: Joined,
     pub(crate) instruments: P2pInstruments,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) traffic: Traffic,
@@ -64,6 +65,8 @@ pub(crate) struct Runner {
     /// Dials for `connect` commands; bounded by the limit of pending outgoing connections.
     connecting: HashMap<ConnectionId, Connecting>,
     topics: BTreeSet<Topic>,
+    /// The same, as gossipsub's filter of messages sees them.
+    joined: Joined,
     authors: RateLimiter,
     neighbours: RateLimiter,
     events: broadcast::Sender<Event>,
@@ -93,6 +96,7 @@ impl Runner {
             doubles: VecDeque::new(),
             connecting: HashMap::new(),
             topics: parts.topics,
+            joined: parts.joined,
             authors: parts.authors,
             neighbours: parts.neighbours,
             events: parts.events,
