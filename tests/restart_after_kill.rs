@@ -4,26 +4,11 @@ mod support;
 
 use hippius::supervisor::lifecycle::State;
 use nix::sys::signal::Signal;
-use support::Network;
-
-const TOPOLOGY: &str = r#"
-name = "restart"
-[ports]
-web = 0
-signaling = 0
-metrics = 0
-[[bootnodes]]
-listen = ["/ip4/127.0.0.1/tcp/0"]
-[[nodes]]
-count = 2
-topics = ["lobby"]
-[signaling]
-[web]
-"#;
+use support::{EVERY_ROLE, Network};
 
 #[test]
 fn every_role_comes_back_after_sigkill() {
-    let mut network = Network::up(TOPOLOGY);
+    let mut network = Network::up(EVERY_ROLE);
     for name in ["bootnode", "node-0", "signaling", "web"] {
         let before = network.process(name);
         network.signal(before.pid.unwrap(), Signal::SIGKILL);
