@@ -1,10 +1,12 @@
 //! HTTP between processes: a bounded server and a small client, over unix sockets and TCP.
 //!
 //! Used by the supervisor's control API, by every role's admin socket and, for TCP, by the metrics, web and
-//! signaling servers. Knows nothing of what is served.
+//! signaling servers. Knows nothing of what is served. Beside them what every end of such a line needs: text of others made
+//! fit to be shown, and a word for who mistyped a name.
 
 pub mod client;
 pub mod http;
+pub mod nearest;
 pub mod percent;
 pub mod printable;
 pub mod socket;

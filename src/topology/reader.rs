@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::environment::{self, Lookup, Problem};
 use super::mistake::Mistake;
+use crate::control::nearest::nearest;
 
 /// Keys of the contract that this version does not have yet, by their path, and what to say of them.
 const NOT_YET: &[(&str, &str)] = &[
@@ -218,15 +219,8 @@ pub(super) fn shown(text: &str) -> String {
 /// A hint for `wrong` out of the `known` words: the nearest one if it is near, and all of them.
 pub(super) fn suggestion<'k>(wrong: &str, known: impl Iterator<Item = &'k str>, all: &str) -> String {
     const MOST_LISTED: usize = 12;
-    // Above this nothing is near, and the comparison would take time and memory in proportion.
-    const LONGEST_COMPARED: usize = 100;
     let known: Vec<&str> = known.collect();
-    let nearest = known
-        .iter()
-        .filter(|_| wrong.len() <= LONGEST_COMPARED)
-        .map(|word| (strsim::damerau_levenshtein(wrong, word), *word))
-        .filter(|(distance, word)| *distance <= (word.chars().count() / 3).max(1))
-        .min();
+    let nearest = nearest(wrong, known.iter().copied());
     let mut list: Vec<Cow<'_, str>> =
         known.iter().take(MOST_LISTED).map(|word| Cow::Owned(format!("`{word}`"))).collect();
     if known.len() > MOST_LISTED {
@@ -234,7 +228,7 @@ pub(super) fn suggestion<'k>(wrong: &str, known: impl Iterator<Item = &'k str>, 
     }
     let list = list.join(", ");
     match nearest {
-        Some((_, word)) => format!("did you mean `{word}`? ({all} {list})"),
+        Some(word) => format!("did you mean `{word}`? ({all} {list})"),
         None => format!("{all} {list}"),
     }
 }

@@ -2,6 +2,7 @@
 
 use libp2p::Multiaddr;
 
+use crate::control::nearest::nearest;
 use crate::p2p::{Topic, TopicError};
 
 /// Every command with its arguments and what it does, for `/help`, completion and the hint after a slip.
@@ -102,7 +103,7 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
         return Err(CommandError::NotYet(known));
     }
     let Some(&(name, usage, _)) = COMMANDS.iter().find(|(name, _, _)| *name == word) else {
-        return Err(CommandError::Unknown { given: word.to_owned(), nearest: nearest(word) });
+        return Err(CommandError::Unknown { given: word.to_owned(), nearest: nearest(word, COMMANDS.iter().map(|(name, _, _)| *name)) });
     };
     let misused = || CommandError::Usage(name, usage);
     let single =
@@ -166,15 +167,6 @@ fn message_text(typed: &str) -> Result<String, CommandError> {
         }
     }
     if text.is_empty() { Err(CommandError::NoText) } else { Ok(text) }
-}
-
-fn nearest(word: &str) -> Option<&'static str> {
-    COMMANDS
-        .iter()
-        .map(|(name, _, _)| (strsim::damerau_levenshtein(word, name), *name))
-        .min()
-        .filter(|(distance, name)| *distance <= name.len() / 3)
-        .map(|(_, name)| name)
 }
 
 #[cfg(test)]
