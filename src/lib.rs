@@ -18,7 +18,7 @@
 //!
 //! Arrows of dependency run one way:
 //! `cli → {supervisor, roles} → {topology, p2p, signaling, web} → {telemetry, control}`.
-//! A domain module never imports a role, and nothing imports `cli`.
+//! A domain module never imports a role, and nothing imports `cli`. `token_bucket` imports nothing and serves everybody.
 //!
 //! Where correctness is hard (a process's life, the signaling hub, the metric store) the logic is a
 //! plain struct without clock, socket or task; a thin loop around it owns the I/O.
@@ -30,5 +30,6 @@ pub mod roles;
 pub mod signaling;
 pub mod supervisor;
 pub mod telemetry;
+pub mod token_bucket;
 pub mod topology;
 pub mod web;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hippius::telemetry::catalogue;
 use hippius::telemetry::refusal::Reason;
-use hippius::telemetry::store::{Limits, Rate};
+use hippius::telemetry::store::{Limits, PUSHES};
 
 const PAGE: &str = include_str!("../docs/metrics.md");
 
@@ -53,13 +53,12 @@ fn every_reason_of_a_refusal_is_documented() {
 
 #[test]
 fn documented_bounds_are_those_of_the_code() {
-    let (limits, rate) = (Limits::default(), Rate::default());
-    let per_second = 1_000 / rate.refill.as_millis();
+    let limits = Limits::default();
     for sentence in [
         format!("at most {} series", limits.series),
         format!("at most {} labels", limits.labels),
         format!("at most {} bytes", limits.text_bytes),
-        format!("{} at once and {per_second} a second", rate.burst),
+        format!("{} at once and {} a second", PUSHES.burst, PUSHES.tokens),
         format!("at most {} bytes", hippius::telemetry::receiver::MAX_PUSH_BYTES),
         format!("{} peers", hippius::telemetry::instruments::MAX_PEER_SERIES),
     ] {

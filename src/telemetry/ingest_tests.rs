@@ -11,7 +11,7 @@ use prometheus::Registry;
 use proptest::prelude::*;
 
 use super::super::exposition;
-use super::super::store::{Rate, Store, StoreSettings};
+use super::super::store::{PUSHES, Store, StoreSettings};
 use super::super::token::Token;
 use super::*;
 
@@ -26,7 +26,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let (registry, now, token) = (Registry::new(), Instant::now(), Token::random());
-        let rate = Rate { burst: u32::MAX, ..Rate::default() };
+        let rate = Rate { burst: u32::MAX, ..PUSHES };
         let store = SharedStore::new(Store::new(StoreSettings { rate, ..StoreSettings::default() }));
         exposition::register(&registry, store.clone()).unwrap();
         store.lock().register(&token, "node-0", "node", 1);

@@ -23,7 +23,6 @@ pub mod instruments;
 mod naming;
 mod points;
 mod push;
-mod rate;
 pub mod receiver;
 pub mod refusal;
 pub mod snapshot;

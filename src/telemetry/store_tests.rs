@@ -193,10 +193,10 @@ fn removing_a_process_leaves_nothing() {
 fn too_often_is_refused_and_passes_again_later() {
     let fixture = Fixture::new();
     let token = fixture.registered("node-0", 1);
-    let burst = Rate::default().burst;
+    let burst = PUSHES.burst;
     let results: Vec<bool> = (0..burst + 1).map(|_| fixture.push(&token, usual()).is_ok()).collect();
     assert_eq!(results.iter().filter(|passed| **passed).count(), burst as usize);
-    let later = fixture.now + Rate::default().refill;
+    let later = fixture.now + PUSHES.every / PUSHES.tokens;
     assert!(fixture.store.lock().push(&token, usual(), later).is_ok());
     assert_eq!(fixture.store.lock().refused().get(Reason::RateLimited), 1);
 }
