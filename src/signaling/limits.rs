@@ -6,32 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::config::SignalingConfig;
-
-/// A token bucket: fills at a steady rate up to its size, and what happens takes out what it costs.
-///
-/// Example with 50 a second and a size of 300. A client that was quiet has 300 and may send 300 messages in one
-/// go. The 301st in the same instant is refused. 20 ms later one token has dripped in and one message passes;
-/// after 6 s of silence the bucket is full again. Someone who sends all the time gets 50 a second through.
-#[derive(Debug)]
-struct TokenBucket {
-    tokens: f64,
-    size: f64,
-    per_second: f64,
-    filled_at: Instant,
-}
-
-impl TokenBucket {
-    fn full(per_second: u32, size: u32, now: Instant) -> Self {
-        let size = f64::from(size);
-        Self { tokens: size, size, per_second: f64::from(per_second), filled_at: now }
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
-        self.tokens = (self.tokens + passed * self.per_second).min(self.size);
-        self.filled_at = now;
-    }
-}
+use crate::token_bucket::{Rate, TokenBucket};
 
 /// What becomes of a message.
 #[must_use]
@@ -63,9 +38,11 @@ impl RateLimit {
     /// The limits that `config` names, untouched at `now`.
     #[must_use]
     pub fn new(config: &SignalingConfig, now: Instant) -> Self {
+        let messages = Rate::per_second(config.message_burst, config.messages_per_second);
+        let bytes = Rate::per_second(config.byte_burst, config.bytes_per_second);
         Self {
-            messages: TokenBucket::full(config.messages_per_second, config.message_burst, now),
-            bytes: TokenBucket::full(config.bytes_per_second, config.byte_burst, now),
+            messages: TokenBucket::full(messages, now),
+            bytes: TokenBucket::full(bytes, now),
             refused: 0,
             tolerance: config.message_burst,
         }
@@ -73,16 +50,11 @@ impl RateLimit {
 
     /// Decides on a message of `bytes` that arrives at `now`.
     pub fn check(&mut self, bytes: usize, now: Instant) -> Verdict {
-        self.messages.fill(now);
-        self.bytes.fill(now);
-        if self.messages.tokens >= self.messages.size {
+        if self.messages.is_full(now) {
             self.refused = 0;
         }
-        // Larger than the whole bucket never fits otherwise; it takes all of it.
-        let bytes = (bytes as f64).min(self.bytes.size);
-        if self.messages.tokens >= 1.0 && self.bytes.tokens >= bytes {
-            self.messages.tokens -= 1.0;
-            self.bytes.tokens -= bytes;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if self.bytes.holds(bytes, now) && self.messages.take(1, now) && self.bytes.take(bytes, now) {
             return Verdict::Pass;
         }
         self.refused = self.refused.saturating_add(1);
