@@ -5,8 +5,11 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use hippius::supervisor::lifecycle::State;
 use serde_json::Value;
-use support::{EVERY_ROLE, Network, text, wait_for};
+use support::terminal::Terminal;
+use support::{EVERY_ROLE, Network, text, wait_for, wait_until};
+use unicode_width::UnicodeWidthStr;
 
 #[test]
 fn json_has_exactly_the_documented_keys_and_types() {
@@ -114,4 +117,84 @@ fn watching_ends_when_nobody_reads_any_more() {
     assert!(first.contains("process"), "{first}");
     let status = wait_for("the watcher ends", || watcher.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
+}
+
+/// Twelve nodes, one of which ends at once and stays down.
+fn twelve() -> Network {
+    let topology = "name = \"twelve\"\n[ports]\nmetrics = 0\n[restart]\npolicy = \"never\"\n[[bootnodes]]\n\
+                    [[nodes]]\ncount = 12\n";
+    let network = Network::scripted(topology, "if name == 'node-9': sys.exit(3)\nserve()");
+    network.wait_state("node-9", State::Failed);
+    for number in (0..12).filter(|number| *number != 9) {
+        network.wait_state(&format!("node-{number}"), State::Ready);
+    }
+    network
+}
+
+#[test]
+fn a_large_group_is_folded_to_a_line_and_those_that_are_not_ready() {
+    let network = twelve();
+    let folded = network.run_ok(&["status"]);
+    assert!(folded.contains("node-0 … node-11  node      11 ready, 1 failed\n"), "{folded}");
+    assert!(
+        folded.lines().any(|line| line.starts_with("  node-9 ") && line.contains("exited with code 3")),
+        "{folded}"
+    );
+    assert!(!folded.contains("node-8"), "{folded}");
+    assert!(folded.contains("12 of 13 processes ready"), "{folded}");
+    let all = network.run_ok(&["status", "--all"]);
+    for number in 0..12 {
+        assert!(
+            all.lines().any(|line| line.starts_with(&format!("node-{number} "))),
+            "node-{number} in:\n{all}"
+        );
+    }
+}
+
+#[test]
+fn watching_fits_the_window_however_small() {
+    let network = twelve();
+    for (columns, rows) in [(80, 12), (40, 6)] {
+        let mut terminal = Terminal::run_in(&network.command(&["status", "--watch", "--all"]), columns, rows);
+        // Two pictures, the second begun.
+        wait_until("it is drawn again", || terminal.raw().matches("\x1b[H").count() >= 3);
+        let raw = terminal.raw();
+        let pictures: Vec<&str> = raw.split("\x1b[H").skip(1).collect();
+        for picture in &pictures[..2] {
+            let lines: Vec<String> = picture
+                .lines()
+                .map(|line| line.replace("\x1b[2J", "").replace("\x1b[K", "").replace("\x1b[J", ""))
+                .collect();
+            assert!(lines.len() <= usize::from(rows), "{} lines in {rows}:\n{picture}", lines.len());
+            for line in &lines {
+                assert!(line.trim_end().width() <= usize::from(columns), "{line:?} in {columns}");
+            }
+            assert!(picture.contains("more lines than"), "{picture}");
+            assert!(!picture.trim_start_matches("\x1b[2J").contains("\x1b[2J"), "wiped once: {picture:?}");
+        }
+        terminal.type_in("\x03");
+        terminal.wait_exit();
+    }
+}
+
+#[test]
+fn no_line_is_wider_than_the_window() {
+    let network = Network::up(EVERY_ROLE);
+    let id = network.process("node-0").peer_id.expect("a node");
+    for (columns, shown) in
+        [(200, id.as_str()), (100, &id[id.len() - 6..]), (80, &id[id.len() - 6..]), (30, "ready")]
+    {
+        let mut terminal = Terminal::run_in(&network.command(&["status"]), columns, 40);
+        assert_eq!(terminal.wait_exit().code(), Some(0));
+        terminal.wait_text("topology test");
+        let screen = terminal.plain();
+        for line in screen.lines() {
+            assert!(line.width() <= usize::from(columns), "{columns}: {line:?}");
+            assert!(!line.ends_with(' '), "no blanks at the end: {line:?}");
+        }
+        assert!(screen.contains(shown), "{columns}: {shown} in:\n{screen}");
+    }
+    let everything = network.run_ok(&["status"]);
+    assert!(everything.contains(&id), "in full where it is no terminal:\n{everything}");
+    assert!(everything.lines().next().unwrap().contains("uptime"), "{everything}");
 }

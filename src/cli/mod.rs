@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod client;
+pub mod columns;
 pub mod console;
 pub mod detach;
 pub mod foreground;
@@ -17,6 +18,7 @@ pub mod screen;
 pub mod status;
 pub mod table;
 pub mod up;
+pub mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

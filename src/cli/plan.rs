@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::columns::cut;
 use super::output;
+use super::window::Window;
 use crate::supervisor::state_dir::Paths;
 use crate::topology::diff::PlanDiff;
 use crate::topology::plan::Plan;
@@ -21,7 +23,7 @@ pub struct PlanArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-    /// Where state lives.
+    /// Where the network is looked for that the plan is compared with.
     #[command(flatten)]
     pub data: super::DataDir,
 }
@@ -61,7 +63,14 @@ fn running(data_dir: &Path) -> Option<Result<Plan, String>> {
 
 fn print<T: Display + Serialize>(value: &T, json: bool) -> ExitCode {
     if !json {
-        return output::print(&value.to_string());
+        let text = value.to_string();
+        return match Window::of_stdout() {
+            Some(window) => {
+                let lines: Vec<String> = text.lines().map(|line| cut(line, window.columns)).collect();
+                output::print(&lines.join("\n"))
+            }
+            None => output::print(&text),
+        };
     }
     match serde_json::to_string_pretty(value) {
         Ok(json) => output::print(&json),

@@ -50,8 +50,10 @@ impl Progress {
     pub fn show(&mut self, status: &Status) {
         match &mut self.style {
             Style::Live { lines, bars } => {
-                for (place, group) in groups(status).into_iter().enumerate() {
-                    let bar = bars.entry(place).or_insert_with(|| new_line(lines, group[0]));
+                let groups = groups(status);
+                let width = groups.iter().map(|group| group[0].group.len()).max().unwrap_or_default();
+                for (place, group) in groups.into_iter().enumerate() {
+                    let bar = bars.entry(place).or_insert_with(|| new_line(lines, group[0], width));
                     draw(bar, &group, self.started);
                 }
             }
@@ -105,9 +107,10 @@ fn groups(status: &Status) -> Vec<Vec<&ProcessStatus>> {
     groups
 }
 
-fn new_line(lines: &MultiProgress, first: &ProcessStatus) -> ProgressBar {
+fn new_line(lines: &MultiProgress, first: &ProcessStatus, width: usize) -> ProgressBar {
     let bar = lines.add(ProgressBar::new_spinner());
-    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix:<14} {wide_msg}") {
+    let template = format!("{{spinner:.cyan}} {{prefix:<{width}}}  {{wide_msg}}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style.tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", "✔"]));
     }
     bar.set_prefix(first.group.clone());

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::plan::{Plan, PlannedProcess, Role, Settings};
@@ -62,23 +61,21 @@ fn listen(process: &PlannedProcess) -> Vec<String> {
 
 impl fmt::Display for PlanTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
-        table.set_header(["#", "PROCESS", "ROLE", "AFTER", "LISTENS ON"]);
-        for row in &self.processes {
-            table.add_row([
-                row.order.to_string(),
-                row.name.clone(),
-                row.role.to_string(),
-                after(&row.depends_on),
-                row.listen.join(", "),
-            ]);
-        }
-        if let Some(order) = table.column_mut(0) {
-            order.set_cell_alignment(CellAlignment::Right);
-        }
+        let titles = ["#", "PROCESS", "ROLE", "AFTER", "LISTENS ON"].map(str::to_owned);
+        let rows = self.processes.iter().map(|row| {
+            let (order, after) = (row.order.to_string(), after(&row.depends_on));
+            [order, row.name.clone(), row.role.to_string(), after, row.listen.join(", ")]
+        });
+        let rows: Vec<[String; 5]> = std::iter::once(titles).chain(rows).collect();
+        // Names and addresses are ASCII.
+        let [order, name, role, after, _] =
+            std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or_default());
         writeln!(f, "topology {}, {} processes in start order", self.topology, self.processes.len())?;
-        for line in table.lines() {
+        for row in &rows {
+            let line = format!(
+                " {:>order$}  {:name$}  {:role$}  {:after$}  {}",
+                row[0], row[1], row[2], row[3], row[4]
+            );
             writeln!(f, "{}", line.trim_end())?;
         }
         write!(f, "metrics on {}; port 0 is any free one", self.metrics)

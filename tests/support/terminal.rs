@@ -28,7 +28,13 @@ impl Terminal {
     /// Runs `command` with standard input, output and error on a new terminal of 120 × 40.
     #[track_caller]
     pub fn run(command: &Command) -> Self {
-        let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        Self::run_in(command, 120, 40)
+    }
+
+    /// The same on a terminal of this size.
+    #[track_caller]
+    pub fn run_in(command: &Command, columns: u16, rows: u16) -> Self {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).expect("a terminal");
         // The program must not hold the test's end, or the terminal could never be closed.
         fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a descriptor");
