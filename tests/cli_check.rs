@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use support::terminal::Terminal;
 use support::{EVERY_ROLE, Network, text};
 
 /// Four mistakes on four lines.
@@ -102,6 +103,45 @@ fn init_writes_a_good_topology_and_never_overwrites() {
     network.run_ok(&["init"]);
     network.run_ok(&["check"]);
     assert!(network.dir().join("topology/local.toml").is_file());
+}
+
+#[test]
+fn the_starter_says_how_to_start_it_under_its_own_name() {
+    let network = Network::new("");
+    network.run_ok(&["init", "my.toml"]);
+    assert!(network.read("my.toml").contains("hippius up my.toml"), "{}", network.read("my.toml"));
+    let output = network.run(&["init", "my.toml/below.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("my.toml is a file, not a folder"), "{}", text(&output.stderr));
+}
+
+/// Clears the screen, sets the window's title, turns the direction of writing; as text, as a key, in a comment, in a name.
+const HOSTILE: &str =
+    "name = \"a\u{9b}2J\u{202e}\" # \u{202e}\r\n\"\u{9b}31m\" = 1\r\n[[nodes]]\nname = \"\u{2066}\"\n";
+
+#[test]
+fn a_hostile_file_cannot_touch_the_terminal() {
+    let broken = format!("{HOSTILE}\u{1b}[2J\u{1b}]0;title\u{7} = \r\u{8}1\n");
+    for (content, place) in [(HOSTILE, "\u{1b}x.toml:1:8"), (&broken, "\u{1b}x.toml:5:2")] {
+        let network = Network::new("");
+        fs::write(network.dir().join("\u{1b}x.toml"), content).unwrap();
+        for command in ["check", "plan", "up"] {
+            let output = network.run(&[command, "\u{1b}x.toml"]);
+            let errors = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{errors}");
+            let harmful = |character: char| {
+                (character.is_control() && character != '\n')
+                    || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}')
+            };
+            assert!(!errors.contains(harmful), "{errors:?}");
+            let place = place.replace('\u{1b}', "\\u{1b}");
+            assert!(errors.contains(&place), "the place is that of the file: {place} in\n{errors}");
+        }
+        let mut terminal = Terminal::run(&network.command(&["check", "\u{1b}x.toml"]));
+        assert_eq!(terminal.wait_exit().code(), Some(1));
+        terminal.wait_text("in \\u{1b}x.toml");
+        assert!(!terminal.raw().contains(['\u{1b}', '\u{9b}', '\u{7}', '\u{202e}']), "{:?}", terminal.raw());
+    }
 }
 
 #[test]

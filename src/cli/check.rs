@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::output;
+use super::window::Window;
+use crate::control::printable::printable;
 use crate::roles::logging;
 use crate::topology::{self, Look, Mistakes, environment};
 
@@ -23,7 +25,8 @@ pub fn run(args: CheckArgs) -> ExitCode {
         Ok(topology) => {
             let processes = topology.plan().processes.len();
             let word = if processes == 1 { "process" } else { "processes" };
-            output::print(&format!("{} is good: {processes} {word}", args.topology.display()))
+            let file = printable(&args.topology.display().to_string());
+            output::print(&format!("{file} is good: {processes} {word}"))
         }
         Err(mistakes) => {
             report(&mistakes);
@@ -36,7 +39,10 @@ pub fn run(args: CheckArgs) -> ExitCode {
 pub fn report(mistakes: &Mistakes) {
     let terminal = std::io::stderr().is_terminal();
     let look = look(terminal, !logging::colour(terminal));
-    output::complain(&mistakes.render(look));
+    output::complain(&match Window::of(std::io::stderr()) {
+        Some(window) => mistakes.render_within(look, window.columns),
+        None => mistakes.render(look),
+    });
 }
 
 fn look(is_terminal: bool, no_color: bool) -> Look {

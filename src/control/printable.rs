@@ -4,19 +4,23 @@
 /// terminal, line separators, and what turns the direction of writing become escapes. A tab becomes a space.
 pub fn push(out: &mut String, text: &str) {
     for character in text.chars() {
-        let turns = matches!(
-            character,
-            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        );
-        let breaks = matches!(character, '\u{2028}' | '\u{2029}');
         if character == '\t' {
             out.push(' ');
-        } else if character.is_control() || turns || breaks {
+        } else if does_more_than_show(character) {
             out.extend(character.escape_default());
         } else {
             out.push(character);
         }
     }
+}
+
+fn does_more_than_show(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    let breaks = matches!(character, '\u{2028}' | '\u{2029}');
+    character.is_control() || turns || breaks
 }
 
 /// `text` in the form of [`push`].
@@ -27,10 +31,37 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// A line of JSON in such a form that is the same JSON: the escapes are JSON's own.
+#[must_use]
+pub fn printable_json(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for character in line.chars() {
+        if character == '\t' {
+            out.push(' ');
+        } else if does_more_than_show(character) {
+            // All of them have four digits.
+            out.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn printable_json_is_the_same_json() {
+        let text = "a\u{9b}2J\u{7f}\u{202e}b\u{1b}é🦀\n";
+        let line = serde_json::to_string(&[text]).unwrap();
+        assert!(line.contains('\u{9b}'), "JSON leaves it as it is");
+        let shown = printable_json(&line);
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [text]);
+    }
 
     #[test]
     fn text_cannot_touch_the_terminal() {

@@ -11,6 +11,9 @@ use miette::{
     SourceSpan, SpanContents,
 };
 
+use super::drawable::Drawable;
+use crate::control::printable::printable;
+
 /// Most mistakes that are printed; the count at the end is of all.
 const MAX_SHOWN: usize = 100;
 
@@ -23,6 +26,9 @@ const LONGEST_LINE: usize = 500;
 /// Columns that a drawn report may take, in characters.
 const WIDTH: usize = 100;
 
+/// Columns that it takes in any case: below, nothing can be drawn.
+const NARROWEST: usize = 40;
+
 /// A line and a column, both from 1. The column counts characters, not bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -32,7 +38,8 @@ pub struct Position {
     pub column: usize,
 }
 
-/// One mistake: what is wrong, which pieces of the file it is about, and what to do.
+/// One mistake: what is wrong, which pieces of the file it is about, and what to do. Its words only show, whatever the
+/// file contains: control characters are escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     message: String,
@@ -44,25 +51,26 @@ pub struct Mistake {
 impl Mistake {
     /// A mistake at `span` of the text (in bytes), with a word to stand under it.
     pub(super) fn new(span: Range<usize>, message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, labels: vec![(span, label.into())], position: None }
+        let labels = vec![(span, printable(&label.into()))];
+        Self { message: printable(&message.into()), help: None, labels, position: None }
     }
 
     /// A mistake of the file as a whole.
     pub(super) fn of_file(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, labels: Vec::new(), position: None }
+        Self { message: printable(&message.into()), help: None, labels: Vec::new(), position: None }
     }
 
     /// Adds what to do.
     #[must_use]
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(printable(&help.into()));
         self
     }
 
     /// Adds another piece that the mistake is about.
     #[must_use]
     pub(super) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.labels.push((span, label.into()));
+        self.labels.push((span, printable(&label.into())));
         self
     }
 
@@ -94,7 +102,8 @@ impl Mistake {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes {
     file: String,
-    text: String,
+    /// `None` of a file that could not be read.
+    text: Option<String>,
     list: Vec<Mistake>,
 }
 
@@ -121,12 +130,12 @@ impl Mistakes {
             read_to = span.start;
             mistake.position = Some(position);
         }
-        Self { file: file.to_owned(), text: text.to_owned(), list }
+        Self { file: printable(file), text: Some(text.to_owned()), list }
     }
 
-    /// One mistake of a file whose text is not known.
+    /// Why a file could not be read.
     pub(super) fn of_file(path: &Path, mistake: Mistake) -> Self {
-        Self { file: path.display().to_string(), text: String::new(), list: vec![mistake] }
+        Self { file: printable(&path.display().to_string()), text: None, list: vec![mistake] }
     }
 
     /// The name of the file.
@@ -147,7 +156,7 @@ impl Mistakes {
         self.list.iter()
     }
 
-    /// The last line of every report, e.g. `3 mistakes in topology/local.toml`.
+    /// The last line of a report, e.g. `3 mistakes in topology/local.toml`.
     #[must_use]
     pub fn count(&self) -> String {
         match self.list.len() {
@@ -159,21 +168,28 @@ impl Mistakes {
     /// All mistakes drawn with the lines they stand in, and the count.
     #[must_use]
     pub fn render(&self, look: Look) -> String {
+        self.render_within(look, WIDTH)
+    }
+
+    /// The same with words that fit into lines of `columns` characters.
+    #[must_use]
+    pub fn render_within(&self, look: Look, columns: usize) -> String {
         let theme = match look {
             Look::Color => GraphicalTheme::unicode(),
             Look::Plain => GraphicalTheme::unicode_nocolor(),
             Look::Ascii => GraphicalTheme::none(),
         };
         let handler = GraphicalReportHandler::new_themed(theme)
-            .with_width(WIDTH)
+            .with_width(columns.clamp(NARROWEST, WIDTH))
             .with_links(false)
             .with_context_lines(1);
+        let original = self.text.as_deref().unwrap_or_default();
+        let drawable = Drawable::new(original);
         let mut out = String::new();
         for mistake in self.list.iter().take(MAX_SHOWN) {
+            let shown = Shown { mistake, file: &self.file, original, drawable: &drawable };
             // Writing to a string cannot fail; what cannot be drawn still leaves its plain line.
-            if self.is_in_long_line(mistake)
-                || handler.render_report(&mut out, &Shown { mistake, whole: self }).is_err()
-            {
+            if is_in_long_line(mistake, original) || handler.render_report(&mut out, &shown).is_err() {
                 out.push_str(&self.line(mistake));
                 out.push('\n');
             }
@@ -182,18 +198,11 @@ impl Mistakes {
         if self.list.len() > MAX_SHOWN {
             out.push_str(&format!("… and {} more\n", self.list.len() - MAX_SHOWN));
         }
-        out.push_str(&self.count());
+        match self.text {
+            Some(_) => out.push_str(&self.count()),
+            None => out.truncate(out.trim_end().len()),
+        }
         out
-    }
-
-    /// Whether a line around the mistake is too long to be drawn.
-    fn is_in_long_line(&self, mistake: &Mistake) -> bool {
-        mistake.labels.iter().any(|(span, _)| {
-            let (before, after) = self.text.split_at(span.start);
-            let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            let end = after.find('\n').map_or(self.text.len(), |newline| span.start + newline);
-            end - start > LONGEST_LINE || span.len() > LONGEST_LINE
-        })
     }
 
     fn line(&self, mistake: &Mistake) -> String {
@@ -222,6 +231,16 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
+/// Whether a line around the mistake is too long to be drawn.
+fn is_in_long_line(mistake: &Mistake, text: &str) -> bool {
+    mistake.labels.iter().any(|(span, _)| {
+        let (before, after) = text.split_at(span.start);
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let end = after.find('\n').map_or(text.len(), |newline| span.start + newline);
+        end - start > LONGEST_LINE || span.len() > LONGEST_LINE
+    })
+}
+
 /// How a report is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
@@ -249,7 +268,9 @@ fn clamped(span: &Range<usize>, text: &str) -> Range<usize> {
 /// One mistake with the file around it, as the drawing library wants it.
 struct Shown<'a> {
     mistake: &'a Mistake,
-    whole: &'a Mistakes,
+    file: &'a str,
+    original: &'a str,
+    drawable: &'a Drawable,
 }
 
 impl fmt::Debug for Shown<'_> {
@@ -282,32 +303,25 @@ impl miette::Diagnostic for Shown<'_> {
         Some(Box::new(self.mistake.labels.iter().enumerate().map(|(index, (span, label))| {
             let make =
                 if index == 0 { LabeledSpan::new_primary_with_span } else { LabeledSpan::new_with_span };
-            make(Some(label.clone()), span.clone())
+            make(Some(label.clone()), self.drawable.place(span.start)..self.drawable.place(span.end))
         })))
     }
 }
 
 impl SourceCode for Shown<'_> {
-    /// Like the library's own reading of a string, but with the file's name and columns in characters.
+    /// Like the library's own reading of a string, but with the file's name and the original's columns in characters.
     fn read_span<'a>(
         &'a self,
         span: &SourceSpan,
         before: usize,
         after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let found = self.whole.text.as_str().read_span(span, before, after)?;
-        let start = found.span().offset();
-        let line_start =
-            self.whole.text.as_bytes().get(..start).map_or(0, |head| {
-                head.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
-            });
-        let column = self
-            .whole
-            .text
-            .get(line_start..start)
-            .map_or(found.column(), |text| text.chars().filter(|char| *char != BYTE_ORDER_MARK).count());
+        let found = self.drawable.text().read_span(span, before, after)?;
+        let head = self.original.get(..self.drawable.original(found.span().offset())).unwrap_or_default();
+        let line = head.rsplit('\n').next().unwrap_or_default();
+        let column = line.chars().filter(|char| *char != BYTE_ORDER_MARK).count();
         Ok(Box::new(MietteSpanContents::new_named(
-            self.whole.file.clone(),
+            self.file.to_owned(),
             found.data(),
             *found.span(),
             found.line(),

@@ -13,6 +13,7 @@ mod bootnodes;
 mod defaults;
 pub mod diff;
 mod entries;
+mod drawable;
 pub mod environment;
 mod load;
 mod mistake;

@@ -23,7 +23,8 @@ const NAME_COLOURS: [u8; 8] = [36, 35, 34, 32, 96, 95, 94, 92];
 #[must_use]
 pub fn line(line: &LogLine, width: usize, paint: Paint) -> String {
     let mut out = String::new();
-    let name = &line.process;
+    // A file in the folder of logs may be called anything.
+    let name = &printable(&line.process);
     match paint {
         Paint::Plain => {
             let _ = write!(out, "{name:width$} │ ");
@@ -97,6 +98,12 @@ mod tests {
                 .into(),
         };
         assert_eq!(line(&log, 8, Paint::Plain), "node-0   │ 12:00:01.123 INFO  hi \\u{1b}[2J peer=x");
+    }
+
+    #[test]
+    fn nor_does_a_name() {
+        let log = LogLine { process: "n\u{1b}[2J".into(), json: "{}".into() };
+        assert_eq!(line(&log, 2, Paint::Plain), "n\\u{1b}[2J │ ");
     }
 
     #[test]
