@@ -116,13 +116,33 @@ fn a_wrong_configuration_is_named_with_its_key() {
         assert!(errors.contains(word), "{role} {config:?}: {errors}");
         assert!(!errors.contains("panicked"), "{errors}");
     }
-    let errors = failure(folder.command(&["node", "--config", "missing.toml"]));
-    assert!(errors.contains("missing.toml"), "{errors}");
-    let errors = failure(folder.command(&["node", "--listen", "nowhere"]));
-    assert!(errors.contains("nowhere") || errors.contains("listen"), "{errors}");
+    for unreadable in ["missing.toml", "."] {
+        let errors = failure(folder.command(&["node", "--config", unreadable]));
+        let start = format!("error: cannot read the configuration file {unreadable}: ");
+        assert!(errors.starts_with(&start), "{errors}");
+    }
+    let errors = failure(folder.command(&["node", "--name", "../outside"]));
+    assert!(errors.contains("\"../outside\""), "{errors}");
+    assert!(!folder.path("data").exists() && !folder.path("outside").exists(), "nothing is started");
+}
+
+#[test]
+fn a_flag_of_the_wrong_form_is_wrong_usage() {
+    let folder = Folder::new();
+    for (arguments, word) in [
+        (["web", "--listen", "nowhere"], "IP:PORT"),
+        (["node", "--listen", "nowhere"], "/ip4/127.0.0.1/tcp/4002"),
+        (["node", "--bootnode", "nowhere"], "/ip4/127.0.0.1/tcp/4002"),
+        (["node", "--bootnode", "/ip4/127.0.0.1/tcp/4002"], "/p2p/PEER_ID"),
+        (["node", "--topic", ""], "a topic needs a name"),
+        (["node", "--topic", "a b"], "white space"),
+    ] {
+        let output = folder.command(&arguments).output().unwrap();
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        assert!(errors.starts_with("error: ") && errors.contains(word), "{arguments:?}: {errors}");
+    }
     assert!(!folder.path("data").exists(), "nothing is started");
-    let output = folder.command(&["web", "--listen", "nowhere"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "a flag of the wrong form is wrong usage");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! script: commands are read line by line, each is answered before the next is read, and the exit code says whether
 //! all of them succeeded. Whatever comes from other peers is printed with its control characters escaped.
 
+mod absent;
 pub mod command;
 mod editing;
 mod events;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use super::DataDir;
 use crate::control::client::{Client, ClientError};
 use crate::roles::config::ProcessConfig;
+use crate::supervisor::lifecycle::State;
 use crate::topology::plan::Role;
 
 pub use script::Script;
@@ -57,8 +59,52 @@ pub enum ConsoleError {
         /// What it is.
         role: Role,
     },
+    /// A node that does not answer at the moment.
+    #[error("{name} is {state}; {advice}", state = .state.as_str())]
+    NotReady {
+        /// The process.
+        name: String,
+        /// Where it stands.
+        state: State,
+        /// What to do.
+        advice: String,
+    },
+    /// A group, which has a console for each of its nodes.
+    #[error("{name} is a group of {count} nodes; name one of them: {first} … {last}")]
+    Group {
+        /// The group.
+        name: String,
+        /// How many nodes it has.
+        count: usize,
+        /// Its first node.
+        first: String,
+        /// Its last node.
+        last: String,
+    },
+    /// Nothing of that name in the network.
+    #[error("there is no node named {name}{hint} (the nodes are: {known})")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What may have been meant.
+        hint: String,
+        /// The nodes there are.
+        known: String,
+    },
+    /// Neither a network nor such a node by itself.
+    #[error(
+        "no network runs in {data_dir}, and no node {name} by itself; start a network with `hippius up`, or a node \
+         with `hippius node`",
+        data_dir = .data_dir.display()
+    )]
+    NoNetwork {
+        /// What was asked for.
+        name: String,
+        /// Where.
+        data_dir: PathBuf,
+    },
     /// The node's admin socket does not answer.
-    #[error("cannot talk to the node: {0}; is it running? See `hippius status`")]
+    #[error("cannot talk to the node: {0}; see `hippius status`")]
     Connect(#[source] ClientError),
     /// The node stopped, or its connection broke.
     #[error("the node has stopped")]
@@ -128,7 +174,11 @@ pub async fn run(args: &ConsoleArgs) -> Result<Outcome, ConsoleError> {
         return Err(ConsoleError::Name(args.process.clone()));
     }
     let socket = args.socket();
-    let admin: Admin = Client::new(&socket).get("/v1/status").await.map_err(ConsoleError::Connect)?;
+    let admin: Admin = match Client::new(&socket).get("/v1/status").await {
+        Ok(admin) => admin,
+        Err(ClientError::NotRunning(_)) => return Err(absent::explain(args).await),
+        Err(error) => return Err(ConsoleError::Connect(error)),
+    };
     if let Some(role) = admin.role.filter(|role| !matches!(role, Role::Node | Role::Bootnode)) {
         return Err(ConsoleError::NoNode { name: args.process.clone(), role });
     }

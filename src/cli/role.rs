@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{console, output};
-use crate::p2p::{NodeConfig, NodeRole};
+use crate::p2p::{NodeConfig, NodeRole, Topic};
 use crate::roles::config::{LogConfig, RoleConfig, load};
 use crate::roles::{collector, node, runtime, signaling, web};
 use crate::signaling::config::SignalingConfig;
@@ -27,7 +29,7 @@ pub struct CommonArgs {
     /// The process's name in metrics and logs [default: the role's name].
     #[arg(long)]
     name: Option<String>,
-    /// The folder of its identity and other state [default: data/NAME].
+    /// The folder that holds its state [default: data/NAME].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
@@ -38,14 +40,28 @@ pub struct NodeArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Listen on this multiaddr, e.g. /ip4/127.0.0.1/tcp/4002; may be given several times.
-    #[arg(long, value_name = "MULTIADDR")]
-    listen: Vec<String>,
+    #[arg(long, value_name = "MULTIADDR", value_parser = address)]
+    listen: Vec<Multiaddr>,
     /// Find the network through this bootnode, a multiaddr that ends in /p2p/PEER_ID; may be given several times.
-    #[arg(long, value_name = "MULTIADDR")]
-    bootnode: Vec<String>,
+    #[arg(long, value_name = "MULTIADDR", value_parser = bootnode)]
+    bootnode: Vec<Multiaddr>,
     /// Join this topic; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    topic: Vec<String>,
+    #[arg(long, value_name = "NAME", value_parser = str::parse::<Topic>)]
+    topic: Vec<Topic>,
+}
+
+fn address(text: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|_| "not a multiaddr; they look like /ip4/127.0.0.1/tcp/4002".to_owned())
+}
+
+fn bootnode(text: &str) -> Result<Multiaddr, String> {
+    let address = address(text)?;
+    match address.iter().last() {
+        Some(Protocol::P2p(_)) => Ok(address),
+        _ => {
+            Err("it does not end in /p2p/PEER_ID; a node prints its whole address when it starts".to_owned())
+        }
+    }
 }
 
 /// Run one server in the foreground.
@@ -53,7 +69,8 @@ pub struct NodeArgs {
 pub struct ServerArgs {
     #[command(flatten)]
     common: CommonArgs,
-    /// Listen on this address, e.g. 127.0.0.1:8001.
+    /// Listen on this address; port 0 is any free one [default: 127.0.0.1 and port 8001 for signaling, 3000 for web, 9091
+    /// for the collector].
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
 }
@@ -61,9 +78,11 @@ pub struct ServerArgs {
 /// Runs `hippius node` or `hippius bootnode`.
 pub async fn run_node(args: NodeArgs, role: Role) -> ExitCode {
     let mut own = Map::new();
-    for (key, values) in [("listen", args.listen), ("bootnodes", args.bootnode), ("topics", args.topic)] {
-        if !values.is_empty() {
-            own.insert(key.to_owned(), json!(values));
+    for (key, values) in
+        [("listen", json!(args.listen)), ("bootnodes", json!(args.bootnode)), ("topics", json!(args.topic))]
+    {
+        if values.as_array().is_some_and(|values| !values.is_empty()) {
+            own.insert(key.to_owned(), values);
         }
     }
     let defaults = if role == Role::Bootnode { NodeConfig::of_bootnode() } else { NodeConfig::default() };

@@ -19,11 +19,12 @@
 //! Layers: defaults < file < environment (`HIPPIUS_NODE__TOPICS`, two underscores between table and key) <
 //! command-line flags.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
-use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::{Figment, Source};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -121,9 +122,20 @@ pub enum LogFormat {
 /// Why a role's configuration is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read or a value in one of the layers is wrong; the message names the key and the layer.
-    #[error("{0}")]
+    /// A value in one of the layers is wrong; the message names the key and the layer.
+    #[error("{}", words(.0))]
     Figment(Box<figment::Error>),
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}: {source}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A name that cannot be a folder's.
+    #[error("the name {0:?} is of no use: it is also the name of a folder, so it is one word without a /")]
+    Name(String),
     /// A table that this role does not know.
     #[error("unknown table [{table}] in the configuration of role {role}; it knows {known}")]
     UnknownTable {
@@ -140,6 +152,27 @@ impl From<figment::Error> for ConfigError {
     fn from(error: figment::Error) -> Self {
         ConfigError::Figment(Box::new(error))
     }
+}
+
+/// Says where a value is wrong and why, one line for each.
+fn words(error: &figment::Error) -> String {
+    let lines = error.clone().into_iter().map(|error| {
+        // The name of the table that was asked for stands behind the path within it.
+        let key = match error.path.split_last() {
+            Some((table, rest)) => [std::slice::from_ref(table), rest].concat().join("."),
+            None => String::new(),
+        };
+        let place = match error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()) {
+            Some(Source::File(path)) => format!("{}: ", path.display()),
+            _ => match error.metadata.as_ref().map(|metadata| metadata.name.as_ref()) {
+                Some(name) if name.contains("environment") => format!("in the {name}: "),
+                _ => String::new(),
+            },
+        };
+        let key = if key.is_empty() { key } else { format!("{key}: ") };
+        format!("{place}{key}{}", error.kind)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Puts the layers of a role's configuration together: `defaults`, `file`, environment, `flags`.
@@ -161,6 +194,10 @@ where
     let tables = ["process", "telemetry", "log", own];
     let mut figment = Figment::new().merge(Serialized::default(own, defaults));
     if let Some(file) = file {
+        let failed = |source| ConfigError::File { path: file.to_owned(), source };
+        if fs::metadata(file).map_err(failed)?.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
         figment = figment.merge(Toml::file_exact(file));
     }
     let environment = Env::prefixed("HIPPIUS_")
@@ -181,6 +218,9 @@ where
         });
     }
     let name = figment.extract_inner::<String>("process.name").unwrap_or_else(|_| own.to_owned());
+    if !is_folder_name(&name) {
+        return Err(ConfigError::Name(name));
+    }
     let defaults = ProcessConfig { data_dir: Path::new("data").join(&name), name, admin_socket: None };
     let figment = Figment::new().merge(Serialized::default("process", defaults)).merge(figment);
     let optional = |table: &str| data.contains_key(table);
@@ -190,6 +230,13 @@ where
         log: if optional("log") { figment.extract_inner("log")? } else { LogConfig::default() },
         settings: figment.extract_inner(own)?,
     })
+}
+
+/// Whether a process of this name gets a folder of its own below the data folder, and nowhere else.
+fn is_folder_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let alone = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    alone && !name.contains(|character: char| character.is_control() || character == '/')
 }
 
 /// The `[log]` table as far as the environment says what is in it.
@@ -217,7 +264,7 @@ mod tests {
 
     fn write(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
+        fs::write(file.path(), text).unwrap();
         file
     }
 
@@ -251,14 +298,51 @@ mod tests {
             load::<NodeConfig>(Role::Node, NodeConfig::default(), Some(key.path()), serde_json::json!({}))
                 .unwrap_err();
         assert!(error.to_string().contains("topic"), "{error}");
-        assert!(
-            load::<NodeConfig>(
+        for missing in ["/no/file", "/"] {
+            let error = load::<NodeConfig>(
                 Role::Node,
                 NodeConfig::default(),
-                Some(Path::new("/no/file")),
-                serde_json::json!({})
+                Some(Path::new(missing)),
+                serde_json::json!({}),
             )
-            .is_err()
+            .unwrap_err()
+            .to_string();
+            assert!(error.starts_with(&format!("cannot read the configuration file {missing}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_with_its_place_and_key() {
+        let said = |file: &str, flags: serde_json::Value| {
+            let file = write(file);
+            let error =
+                load::<NodeConfig>(Role::Node, NodeConfig::default(), Some(file.path()), flags).unwrap_err();
+            error.to_string().replace(&*file.path().to_string_lossy(), "FILE")
+        };
+        let none = serde_json::json!({});
+        assert_eq!(
+            said("[node]\nlow_peers = \"few\"\n", none.clone()),
+            "FILE: node.low_peers: invalid type: found string \"few\", expected u32"
         );
+        assert_eq!(
+            said("[node]\nlisten = [\"x\"]\n", none.clone()),
+            "FILE: node.listen.0: invalid multiaddr"
+        );
+        assert!(said("[node\n", none).starts_with("FILE: "));
+        assert_eq!(
+            said("", serde_json::json!({"node": {"listen": ["x"]}})),
+            "node.listen.0: invalid multiaddr"
+        );
+    }
+
+    #[test]
+    fn a_name_is_a_folder_of_its_own() {
+        for bad in ["", ".", "..", "../x", "a/b", "/a", "a/", "a\nb"] {
+            let flags = serde_json::json!({"process": {"name": bad}});
+            let error = load::<NodeConfig>(Role::Node, NodeConfig::default(), None, flags).unwrap_err();
+            assert!(matches!(error, ConfigError::Name(_)), "{bad:?}: {error}");
+        }
+        let flags = serde_json::json!({"process": {"name": "Node_1.example"}});
+        assert!(load::<NodeConfig>(Role::Node, NodeConfig::default(), None, flags).is_ok());
     }
 }
