@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use support::figures::figure;
 use support::wire::{Connection, Place, rubbish};
@@ -159,7 +159,7 @@ fn a_head_that_comes_byte_by_byte_is_served_and_holds_up_nobody() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_and_counted() {
+fn whoever_holds_all_connections_and_asks_nothing_keeps_nobody_out() {
     let network = Network::up(EVERY_ROLE);
     let place = control(&network);
     let metrics = network.status().metrics;
@@ -167,14 +167,39 @@ fn connections_beyond_the_limit_are_closed_and_counted() {
         figure(&support::http_get(&metrics), "hippius_connections_refused_total", &[("server", "control")])
             .unwrap_or_default()
     };
-    let held: Vec<Connection> = (0..CONTROL_CONNECTIONS + 30).map(|_| place.connect()).collect();
+    let mut held: Vec<Connection> = (0..CONTROL_CONNECTIONS + 30).map(|_| place.connect()).collect();
+    for connection in &mut held {
+        // A head that never ends is nothing asked.
+        let _ = connection.write_all(b"GET /v1/st");
+    }
     // One of a moment ago may still count as open, so at least those beyond.
     wait_until("those beyond the limit are counted", || refused() >= 30.0);
-    // Nobody gets in, and is told so at once instead of waiting.
+    assert_eq!(held[0].rest(), b"", "the oldest has made room");
+    let output = network.run(&["status"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    network.run_ok(&["restart", "web"]);
+    drop(held);
+    network.down();
+}
+
+#[test]
+fn when_all_connections_are_busy_one_more_is_refused_at_once() {
+    let network = Network::up(EVERY_ROLE);
+    let place = control(&network);
+    let followers: Vec<Connection> = (0..CONTROL_CONNECTIONS)
+        .map(|_| {
+            let mut follower = place.connect();
+            follower.write_all(b"GET /v1/logs?follow=1 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            let mut head = [0; 12];
+            follower.read_exact(&mut head).unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200");
+            follower
+        })
+        .collect();
     let output = network.run(&["status"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).starts_with("error: "), "{}", text(&output.stderr));
-    drop(held);
+    drop(followers);
     wait_until("status answers again", || network.try_status().is_some());
     network.assert_unharmed();
     network.down();

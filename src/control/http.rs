@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{Body as HttpBody, Frame, Incoming};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -20,10 +20,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::seats::{Busy, Seats};
 
 /// The body of every reply.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -31,7 +33,8 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// What one server admits. Whatever a stranger can open or send is bounded here.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; one more is closed unanswered and counted.
+    /// Connections at once. For one more that which waits for a request for longest is closed, or the new one if none does;
+    /// either is counted.
     pub max_connections: usize,
     /// Time for a client to send the head of a request, also on an idle kept-alive connection.
     pub header_timeout: Duration,
@@ -93,7 +96,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connections closed because [`Limits::max_connections`] were open.
+    /// Connections closed because of [`Limits::max_connections`].
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -134,7 +137,7 @@ where
     let tracker = connections.clone();
     // Tracked as well: once a shutdown is over, the listener is closed.
     tracker.spawn(async move {
-        let permits = Arc::new(Semaphore::new(limits.max_connections));
+        let seats = Seats::new(limits.max_connections, refused);
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -149,19 +152,21 @@ where
                     continue;
                 }
             };
-            let Ok(permit) = permits.clone().try_acquire_owned() else {
-                refused.fetch_add(1, Ordering::Relaxed);
-                continue;
-            };
+            if seats.are_full() {
+                // Whoever has just come is given the time to ask before the next one takes a seat.
+                tokio::task::yield_now().await;
+            }
+            let close = kill.child_token();
+            let Some(seat) = seats.take(close.clone()) else { continue };
             let handler = handler.clone();
             let stop = stop.clone();
             let mut io = TimeoutStream::new(io);
             io.set_write_timeout(limits.write_timeout);
-            let kill = kill.clone();
             connections.spawn(async move {
                 let service = service_fn(move |request| {
+                    let busy = seat.busy();
                     let reply = handler(request, remote);
-                    async move { Ok::<_, Infallible>(reply.await) }
+                    async move { Ok::<_, Infallible>(reply.await.map(|body| UnderWay { body, _busy: busy })) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -179,15 +184,40 @@ where
                         }
                     }
                 };
-                let result = kill.run_until_cancelled(served).await.unwrap_or(Ok(()));
+                let result = close.run_until_cancelled(served).await.unwrap_or(Ok(()));
                 if let Err(error) = result {
                     tracing::debug!(%error, "connection ended");
                 }
-                drop(permit);
             });
         }
     });
     server
+}
+
+/// The body of a reply that is being sent.
+struct UnderWay {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for UnderWay {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Why a request's body could not be read.

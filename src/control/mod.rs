@@ -9,4 +9,5 @@ pub mod http;
 pub mod nearest;
 pub mod percent;
 pub mod printable;
+mod seats;
 pub mod socket;
