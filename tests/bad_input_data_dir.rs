@@ -171,3 +171,28 @@ fn a_folder_that_fills_up_holds_back_restarts_until_there_is_space() {
     network.run_ok(&["down"]);
     assert_eq!(network.wait_exit().code(), Some(0));
 }
+
+#[test]
+fn a_full_disk_under_the_logs_stops_nothing_and_is_told() {
+    let mut network = Network::new(EVERY_ROLE);
+    let Some(mount) = Mount::new(&network.dir().join("logs")) else { return };
+    let speak = "while not os.path.exists('over'):\n    out('a line\\n')\n    time.sleep(0.02)\nserve()";
+    network.play(&format!("ready()\n{speak}"), &[]);
+    network.wait_all_ready();
+    mount.fill();
+    let told = network.wait_process("web", "has lost lines", |web| web.log_error.is_some());
+    assert!(told.log_error.as_ref().unwrap().contains("No space left"), "{told:?}");
+    let out = network.run_ok(&["status"]);
+    assert!(out.contains("web") && out.contains("No space left"), "{out}");
+    // Who looks on sees the lines all the same, and what is wrong.
+    wait_until("it is told", || network.read("up.out").contains("its log cannot be written"));
+    network.signal(told.pid.unwrap(), Signal::SIGKILL);
+    network.wait_process("web", "is back", |web| web.generation == 2 && web.state == State::Ready);
+    mount.free();
+    network.wait_process("web", "is written again", |web| web.log_error.is_none());
+    fs::write(network.dir().join("over"), "").unwrap();
+    let log = network.read("logs/web.log");
+    assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "no torn line");
+    network.run_ok(&["down"]);
+    assert_eq!(network.wait_exit().code(), Some(0));
+}

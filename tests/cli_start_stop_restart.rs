@@ -66,7 +66,7 @@ fn restart_starts_what_was_stopped() {
 }
 
 #[test]
-fn an_unknown_name_is_an_error_and_the_known_ones_are_acted_on() {
+fn an_unknown_name_is_an_error_and_nothing_is_done() {
     let network = Network::up(EVERY_ROLE);
     for verb in ["start", "stop", "restart"] {
         for name in ["nobody", "node-2", "../data", "no de", "web/stop", "", "%2e", "wéb"] {
@@ -76,13 +76,19 @@ fn an_unknown_name_is_an_error_and_the_known_ones_are_acted_on() {
             assert!(errors.starts_with("error: ") && errors.contains(name), "{verb} {name:?}: {errors}");
             assert!(errors.contains("no process or group"), "{verb} {name:?}: {errors}");
         }
+        // One slip among names that are right.
+        let output = network.run(&[verb, "web", "ndoe", "signaling", "nobody"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(text(&output.stdout), "", "{verb}: nothing is done");
+        let errors = text(&output.stderr);
+        assert_eq!(errors.lines().count(), 2, "every wrong name at once: {errors}");
+        assert!(errors.contains("ndoe; did you mean node?") && errors.contains("named nobody (there are: bootnode,"), "{errors}");
     }
     network.assert_unharmed();
-    let output = network.run(&["stop", "nobody", "web"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stdout), "web stopped\n");
-    assert_eq!(network.process("web").state, State::Stopped);
     assert_eq!(network.run(&["stop"]).status.code(), Some(2), "no name at all is wrong usage");
+    let output = network.run(&["logs", "node_1"]);
+    let errors = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && errors.contains("did you mean node-1?"), "{errors}");
 }
 
 #[test]

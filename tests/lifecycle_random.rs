@@ -277,8 +277,8 @@ impl World {
             RestartWhen::OnFailure => !exit.is_success(),
             RestartWhen::Never => false,
         };
-        if exit.is_fatal() || !wanted {
-            let good_end = exit.is_success() && !exit.is_fatal();
+        if exit.fatal || !wanted {
+            let good_end = exit.is_success() && !exit.fatal;
             let after = if good_end { State::Stopped } else { State::Failed };
             assert_eq!((action, self.life.state()), (Action::Nothing, after), "{exit}");
             assert_eq!(self.life.restarts(), restarts);

@@ -120,3 +120,54 @@ fn a_crash_takes_the_group_along() {
     wait_until("the group is gone", || !pids.iter().any(|pid| support::exists(*pid)));
     network.down();
 }
+
+/// A descendant that has left the group, the session and its parent, and one that has thrown away its environment as well.
+const WITH_STRAYS: &str = r#"
+def leave(then):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            then()
+            os._exit(1)
+        os._exit(0)
+    os.wait()
+def stay():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(f"stays={os.getpid()}")
+    sleep()
+def forget():
+    note(f"forgets={os.getpid()}")
+    os.execve("/bin/sleep", ["sleep", "1000"], {})
+before = len(open("notes").read().splitlines()) if os.path.exists("notes") else 0
+leave(stay)
+leave(forget)
+while not os.path.exists("notes") or len(open("notes").read().splitlines()) < before + 2:
+    time.sleep(0.01)
+serve()
+"#;
+
+#[test]
+fn descendants_that_have_left_the_group_are_ended_with_their_role_or_at_last_with_the_network() {
+    let network = Network::scripted(&ONE_SERVER.replace("never", "always"), WITH_STRAYS);
+    let leader = network.wait_state("signaling", State::Ready).pid.unwrap();
+    let noted = |what: &str| -> Vec<i32> {
+        let notes = network.notes();
+        notes
+            .iter()
+            .filter_map(|note| note.word.strip_prefix(what)?.strip_prefix('=')?.parse().ok())
+            .collect()
+    };
+    let (stays, forgets) = (noted("stays")[0], noted("forgets")[0]);
+    network.signal(leader, Signal::SIGKILL);
+    network.wait_process("signaling", "is back", |process| {
+        process.generation == 2 && process.state == State::Ready
+    });
+    wait_until("what the first one left is gone", || !support::exists(stays));
+    let second = noted("stays")[1];
+    assert!(support::exists(second), "the second's own are left alone while it lives");
+    network.run_ok(&["stop", "signaling"]);
+    wait_until("what the second one left is gone", || !support::exists(second));
+    assert!(support::exists(forgets), "nobody can tell whose it is");
+    network.down();
+    assert!(!support::exists(forgets), "but it does not outlive the network");
+}

@@ -1,19 +1,17 @@
 //! Commands to a running supervisor: `down`, `start`, `stop`, `restart`.
 
-use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures::StreamExt;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::{DataDir, output};
 use crate::control::client::{Client, ClientError};
 use crate::control::percent;
 use crate::supervisor::lifecycle::State;
 use crate::supervisor::state_dir::Paths;
-use crate::supervisor::wire::{Acted, Verb};
+use crate::supervisor::wire::{Acted, Status, Verb};
 
 /// How long to wait for the outcome of a command, in seconds.
 const WAIT_SECONDS: u64 = 60;
@@ -49,12 +47,8 @@ pub async fn down(args: DownArgs) -> ExitCode {
         }
         Err(error) => return fail(&error, &args.data.data_dir),
     }
-    // The supervisor holds its lock as long as it lives.
-    let lock = paths.root().join("supervisor/lock");
-    let released = tokio::task::spawn_blocking(move || match File::open(&lock) {
-        Ok(file) => Flock::lock(file, FlockArg::LockShared).map(drop).map_err(|(_, errno)| errno.into()),
-        Err(error) => Err(error),
-    });
+    // The supervisor holds its folder as long as it lives.
+    let released = tokio::task::spawn_blocking(move || paths.wait_until_free());
     match released.await {
         Ok(Ok(())) => {
             output::say("everything has stopped");
@@ -69,6 +63,17 @@ pub async fn down(args: DownArgs) -> ExitCode {
 pub async fn act(verb: Verb, args: ActArgs) -> ExitCode {
     let paths = Paths::new(&args.data.data_dir);
     let client = Client::new(&paths.control_socket()).with_timeout(Duration::from_secs(WAIT_SECONDS + 10));
+    // First look, then act: a slip in one name must not leave half of the work done.
+    match client.get::<Status>("/v1/status").await {
+        Ok(status) => {
+            let unknown: Vec<_> = args.processes.iter().filter_map(|name| status.named(name).err()).collect();
+            if !unknown.is_empty() {
+                unknown.iter().for_each(|error| output::complain(&format!("error: {error}")));
+                return ExitCode::FAILURE;
+            }
+        }
+        Err(error) => return fail(&error, &args.data.data_dir),
+    }
     let requests = args.processes.iter().map(|name| {
         let target = format!("/v1/processes/{}/{}?wait={WAIT_SECONDS}", percent::encode(name), verb.as_str());
         let client = client.clone();

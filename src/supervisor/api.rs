@@ -22,14 +22,13 @@ use tokio::sync::mpsc;
 use super::handle::{ActError, Handle};
 use super::logs::read::{History, Lines};
 use super::logs::{self, LogLine};
-use super::wire::{LogEntry, Verb};
+use super::wire::{LogEntry, MAX_LOG_LINES, Verb};
 use crate::control::http::{self, Body, Remote};
+use crate::control::nearest::hint;
 use crate::control::percent;
 
 /// Longest wait for the outcome of a command.
 const MAX_WAIT: Duration = Duration::from_secs(600);
-/// Most lines of history in one reply.
-const MAX_LINES: usize = 100_000;
 /// Bytes of history read at once, and how many times as much may wait for a slow reader: a mebibyte in all.
 const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNKS: usize = 16;
@@ -62,7 +61,10 @@ async fn answer(request: Request<Incoming>, handle: Handle) -> Response<Body> {
         (&Method::GET, ["v1", "processes", name]) => match handle.status().await {
             Ok(status) => match status.processes.iter().find(|process| process.name == *name) {
                 Some(process) => http::json(StatusCode::OK, process),
-                None => unknown(&format!("there is no process named {name}")),
+                None => {
+                    let hint = hint(name, status.processes.iter().map(|process| process.name.as_str()));
+                    unknown(&format!("there is no process named {name}{hint}"))
+                }
             },
             Err(_) => gone(),
         },
@@ -99,7 +101,7 @@ async fn act(handle: &Handle, verb: Verb, name: &str, query: &Query<'_>) -> Resp
 
 async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
     let count = match query.number("n") {
-        Ok(count) => count.unwrap_or(DEFAULT_LINES).min(MAX_LINES),
+        Ok(count) => count.unwrap_or(DEFAULT_LINES).min(MAX_LOG_LINES),
         Err(reply) => return *reply,
     };
     let Ok(status) = handle.status().await else { return gone() };
@@ -108,16 +110,13 @@ async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
         let Some(name) = percent::decode(encoded) else {
             return unknown(&format!("{encoded} is no name: half an escape, or no text"));
         };
-        let before = wanted.len();
-        wanted.extend(
-            status.processes.iter().filter(|p| p.name == name || p.group == name).map(|p| p.name.clone()),
-        );
         if name == logs::SUPERVISOR {
             wanted.push(name);
             continue;
         }
-        if wanted.len() == before {
-            return unknown(&format!("there is no process or group named {name}; see `hippius status`"));
+        match status.named(&name) {
+            Ok(processes) => wanted.extend(processes.into_iter().map(|process| process.name.clone())),
+            Err(error) => return unknown(&error.to_string()),
         }
     }
     // A process and its group may both be named.

@@ -59,12 +59,6 @@ impl Exit {
     pub fn is_success(&self) -> bool {
         self.code == Some(0)
     }
-
-    /// Whether the process said that starting it again cannot help.
-    #[must_use]
-    pub fn is_fatal(&self) -> bool {
-        self.fatal
-    }
 }
 
 impl fmt::Display for Exit {

@@ -76,12 +76,17 @@ impl Fleet {
         &self.members[index].life
     }
 
-    /// Whether the process has become ready at least once, or will not by itself: it failed, was stopped, or waits for one
-    /// that did.
+    /// Whether the process has become ready at least once, or will not by itself; see [`Fleet::is_given_up`].
     #[must_use]
     pub fn is_settled(&self, index: Index) -> bool {
-        let over = |index: Index| matches!(self.members[index].life.state(), State::Failed | State::Stopped);
-        self.members[index].was_ready || over(index) || self.waits_for(index).any(over)
+        self.members[index].was_ready || self.is_given_up(index)
+    }
+
+    /// Whether the process does not run and will not by itself: it failed, was stopped, or waits for one that did.
+    #[must_use]
+    pub fn is_given_up(&self, index: Index) -> bool {
+        matches!(self.members[index].life.state(), State::Failed | State::Stopped)
+            || self.waits_for(index).any(|needed| self.is_given_up(needed))
     }
 
     /// What a pending process waits for.

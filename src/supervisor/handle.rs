@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::lifecycle::State;
 use super::logs::Logs;
+pub use super::names::UnknownProcess;
 use super::wire::{Acted, ProcessStatus, Status, Verb};
 
 /// Commands that may wait for the supervisor.
@@ -19,14 +20,13 @@ pub(super) enum Command {
     Kill,
 }
 
-/// No process or group has this name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no process or group named {name}; there are: {known}")]
-pub struct UnknownProcess {
-    /// The name asked for.
-    pub name: String,
-    /// The groups and processes there are.
-    pub known: String,
+/// What the loop tells those who wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pulse {
+    /// Counts the changes.
+    pub version: u64,
+    /// All processes have once been ready, or have failed or been stopped, before the whole was to go down.
+    pub settled: bool,
 }
 
 /// Why a command was not carried out.
@@ -49,12 +49,12 @@ pub struct Gone;
 #[derive(Debug, Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
-    changed: watch::Receiver<u64>,
+    changed: watch::Receiver<Pulse>,
     logs: Logs,
 }
 
 impl Handle {
-    pub(super) fn new(commands: mpsc::Sender<Command>, changed: watch::Receiver<u64>, logs: Logs) -> Self {
+    pub(super) fn new(commands: mpsc::Sender<Command>, changed: watch::Receiver<Pulse>, logs: Logs) -> Self {
         Self { commands, changed, logs }
     }
 
@@ -74,6 +74,13 @@ impl Handle {
     /// [`Gone`] once the supervisor has ended.
     pub async fn changed(&mut self) -> Result<(), Gone> {
         self.changed.changed().await.map_err(|_| Gone)
+    }
+
+    /// Whether everything had once become ready, failed or been stopped before the whole was told to go down. Still known
+    /// when the supervisor has ended.
+    #[must_use]
+    pub fn has_settled(&self) -> bool {
+        self.changed.borrow().settled
     }
 
     /// Starts, stops or restarts a process or a group, and waits for the outcome for at most `patience`.

@@ -380,7 +380,7 @@ impl Lifecycle {
             RestartWhen::OnFailure => !exit.is_success(),
             RestartWhen::Never => false,
         };
-        let (fatal, success, why) = (exit.is_fatal(), exit.is_success(), exit.to_string());
+        let (fatal, success, why) = (exit.fatal, exit.is_success(), exit.to_string());
         self.last_exit = Some(exit);
         if fatal || (!wanted && !success) {
             self.reason = Some(why);

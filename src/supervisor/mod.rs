@@ -5,6 +5,7 @@
 //!                                               └─ lifecycle, one per process (pure)
 //!  core    the loop that owns the children and carries out orders     start    opens everything first
 //!  spawn   fork and exec      notify   readiness and watchdog         launch   what a child is told
+//!  strays  what they leave behind       names    whom a command means
 //!  logs    their output       sockets  handed down to them            api, handle, wire   the control API
 //! ```
 
@@ -16,9 +17,11 @@ pub mod handle;
 pub mod launch;
 pub mod lifecycle;
 pub mod logs;
+mod names;
 pub mod notify;
 pub mod sockets;
 pub mod spawn;
 pub mod start;
 pub mod state_dir;
+mod strays;
 pub mod wire;

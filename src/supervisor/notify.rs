@@ -4,12 +4,12 @@
 //! socket address it lives in the abstract namespace, where anyone on the host can find it and write to it. In both
 //! cases the kernel attaches the sender's credentials, and messages from any other process than the child are dropped.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
-
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -106,7 +106,7 @@ impl NotifySocket {
     /// # Errors
     /// What the system says, e.g. out of file descriptors.
     pub fn open() -> io::Result<Self> {
-        let name = format!("hippius-{:032x}", rand::random::<u128>());
+        let name = format!("{}{:032x}", abstract_prefix(), rand::random::<u128>());
         Self::bind(&SocketAddr::from_abstract_name(&name)?, Place::Abstract(name))
     }
 
@@ -174,6 +174,19 @@ impl NotifySocket {
         let length = message.bytes;
         Ok((sender, Notice::parse(&buffer[..length])))
     }
+}
+
+/// How the names of this process's sockets in the abstract namespace begin.
+fn abstract_prefix() -> String {
+    format!("hippius-{}-", std::process::id())
+}
+
+/// Whether `value`, of a variable `NOTIFY_SOCKET`, is one that this process has given to a child; its sockets are in `folder`.
+#[must_use]
+pub fn is_of_this_process(value: &OsStr, folder: &Path) -> bool {
+    let in_folder =
+        std::path::absolute(folder).is_ok_and(|folder| Path::new(value).parent() == Some(folder.as_path()));
+    in_folder || value.as_bytes().starts_with(format!("@{}", abstract_prefix()).as_bytes())
 }
 
 impl Drop for NotifySocket {

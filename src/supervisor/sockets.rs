@@ -1,11 +1,12 @@
 //! The listening sockets that the supervisor opens and hands down, and who else holds a port.
 //!
-//! A socket is opened once and lives as long as the supervisor: while its role restarts, clients wait in its queue
-//! instead of being refused.
+//! A socket stays open while its role restarts: clients wait in its queue instead of being refused. Only when nobody will serve
+//! them by itself, after a stop or a failure for good, it is closed; the next start opens it on the same port.
 
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{Backlog, listen};
 
@@ -49,6 +50,50 @@ pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
         };
         BindError { what: what.to_owned(), address, reason, kind: error.kind() }
     })
+}
+
+/// A listening socket that keeps its address while it is closed.
+#[derive(Debug)]
+pub struct Listening {
+    what: String,
+    address: SocketAddr,
+    socket: Option<TcpListener>,
+}
+
+impl Listening {
+    /// Opens it; `address` may leave the choice of the port to the system, which then stays the same.
+    ///
+    /// # Errors
+    /// Like [`bind`].
+    pub fn open(what: &str, address: SocketAddr) -> Result<Self, BindError> {
+        let socket = bind(what, address)?;
+        let address = socket.local_addr().unwrap_or(address);
+        Ok(Self { what: what.to_owned(), address, socket: Some(socket) })
+    }
+
+    /// Where it listens, or listened.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The socket, opened again if it was closed.
+    ///
+    /// # Errors
+    /// Like [`bind`]: while it was closed, another program may have taken the port.
+    pub fn socket(&mut self) -> Result<BorrowedFd<'_>, BindError> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => bind(&self.what, self.address)?,
+        };
+        let socket: &TcpListener = self.socket.insert(socket);
+        Ok(socket.as_fd())
+    }
+
+    /// Closes it: clients are refused, also those that wait in its queue.
+    pub fn close(&mut self) {
+        self.socket = None;
+    }
 }
 
 /// Finds out whether an address that a process is going to bind by itself is free, and frees it again.

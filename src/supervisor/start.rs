@@ -1,6 +1,6 @@
 //! Brings a supervisor up: everything that can be refused is opened before the first process is started.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,12 +16,13 @@ use tokio::sync::{mpsc, watch};
 use super::api;
 use super::core::{Core, NOTICE_QUEUE, Slot};
 use super::fleet::Fleet;
-use super::handle::{COMMAND_QUEUE, Handle};
+use super::handle::{COMMAND_QUEUE, Handle, Pulse};
 use super::launch::{describe, reachable, tcp_address};
 use super::lifecycle::Lifecycle;
 use super::logs::Logs;
-use super::sockets::{self, BindError};
+use super::sockets::{self, BindError, Listening};
 use super::state_dir::{StateDir, StateError, write_private};
+use super::strays::Strays;
 use crate::control::http::{self, Limits, Server};
 use crate::control::socket;
 use crate::roles::runtime::raise_file_limit;
@@ -105,6 +106,8 @@ impl Supervisor {
     /// See [`StartError`]; nothing has been started then and nothing is left open.
     pub async fn prepare(plan: Plan, data_dir: &Path, program: PathBuf) -> Result<Self, StartError> {
         raise_file_limit();
+        // Before orphans of roles fall to this process.
+        let strays = Strays::besides_present_children();
         nix::sys::prctl::set_child_subreaper(true)
             .map_err(|e| system("cannot become a subreaper")(e.into()))?;
         let state_dir = StateDir::acquire(data_dir, &plan.topology)?;
@@ -126,7 +129,10 @@ impl Supervisor {
             slots.push(Slot {
                 log: logs.of(&process.name),
                 shown: None,
-                socket: process.listen_socket.map(|address| sockets::bind(&what, address)).transpose()?,
+                listening: process
+                    .listen_socket
+                    .map(|address| Listening::open(&what, address))
+                    .transpose()?,
                 child: None,
                 peer_id: None,
                 addresses: Vec::new(),
@@ -168,7 +174,7 @@ impl Supervisor {
             .await
             .map_err(|source| StartError::Control { path: control_path.clone(), source })?;
         let (commands_in, commands) = mpsc::channel(COMMAND_QUEUE);
-        let (changed, changes) = watch::channel(0);
+        let (pulse, changes) = watch::channel(Pulse::default());
         let handle = Handle::new(commands_in, changes, logs);
         let control_server = http::serve(
             control_listener,
@@ -204,11 +210,12 @@ impl Supervisor {
             lifeline,
             _lifeline_held: lifeline_held,
             pids: HashMap::new(),
+            queue: VecDeque::new(),
+            strays,
             child_ended: signal(SignalKind::child()).map_err(system("cannot listen for SIGCHLD"))?,
             notices: mpsc::channel(NOTICE_QUEUE),
             commands,
-            changed,
-            settled: false,
+            pulse,
         };
         Ok(Self {
             core,

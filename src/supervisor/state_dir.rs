@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! data/
-//!   supervisor/lock            held while a supervisor runs; its text says which
+//!   supervisor/lock            held while a supervisor runs; its text says which. See [`Lock`]
 //!   supervisor/control.sock    the control API
 //!   supervisor/*.notify        where each incarnation of a process reports readiness
 //!   supervisor/plan.json       what it was asked to run
@@ -16,7 +16,9 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 
 /// The folder and log folder that commands use unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "data";
@@ -79,11 +81,22 @@ impl Paths {
         self.root.join("supervisor/plan.json")
     }
 
-    /// Whether a supervisor holds the folder.
+    /// Whether a supervisor holds the folder. Only looks: it never keeps one from starting.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
-        File::open(self.root.join("supervisor/lock"))
-            .is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+        File::open(self.lock()).is_ok_and(|file| Lock::Held.is_taken(&file))
+    }
+
+    /// Waits until no supervisor holds the folder any more. Blocks the thread.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn wait_until_free(&self) -> io::Result<()> {
+        Ok(Lock::Awaited.wait(&File::open(self.lock())?, libc::F_RDLCK)?)
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.supervisor().join("lock")
     }
 
     /// The folder of one process.
@@ -106,7 +119,53 @@ impl Paths {
 #[derive(Debug)]
 pub struct StateDir {
     paths: Paths,
-    _lock: Flock<File>,
+    /// Its locks go with it.
+    _lock: File,
+}
+
+/// The locks of a running supervisor: bytes of its lock file (open file description locks, `F_OFD_SETLK(2const)`).
+///
+/// They are two because whoever waits for the end must take what is waited for, if only for a moment, and a supervisor that is
+/// being started must not mistake that for another supervisor.
+#[derive(Debug, Clone, Copy)]
+enum Lock {
+    /// Only ever taken by a supervisor; others ask who has it.
+    Held,
+    /// Taken by a supervisor, too, and for a moment by whoever has waited for its end.
+    Awaited,
+}
+
+impl Lock {
+    fn byte(self, kind: libc::c_int) -> libc::flock {
+        libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: self as libc::off_t,
+            l_len: 1,
+            l_pid: 0,
+        }
+    }
+
+    /// Takes it for as long as `file` is open, if nobody has it.
+    fn take(self, file: &File) -> Result<(), Errno> {
+        fcntl(file, FcntlArg::F_OFD_SETLK(&self.byte(libc::F_WRLCK))).map(drop)
+    }
+
+    /// Takes it as soon as nobody has it.
+    fn wait(self, file: &File, kind: libc::c_int) -> Result<(), Errno> {
+        loop {
+            match fcntl(file, FcntlArg::F_OFD_SETLKW(&self.byte(kind))) {
+                Err(Errno::EINTR) => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    fn is_taken(self, file: &File) -> bool {
+        let mut answer = self.byte(libc::F_RDLCK);
+        let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut answer));
+        asked.is_ok() && answer.l_type != libc::F_UNLCK as libc::c_short
+    }
 }
 
 impl StateDir {
@@ -116,11 +175,11 @@ impl StateDir {
     /// See [`StateError`].
     pub fn acquire(data_dir: &Path, topology: &str) -> Result<Self, StateError> {
         let paths = Paths::new(data_dir);
-        let own = paths.root.join("supervisor");
+        let own = paths.supervisor();
         create_private(&own)?;
-        let lock_path = own.join("lock");
+        let lock_path = paths.lock();
         let failed = |source| StateError::Io { path: lock_path.clone(), source };
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
@@ -128,9 +187,9 @@ impl StateDir {
             .mode(0o600)
             .open(&lock_path)
             .map_err(failed)?;
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+        match Lock::Held.take(&file) {
+            Ok(()) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
                 let holder = match holder.trim() {
@@ -139,17 +198,18 @@ impl StateDir {
                 };
                 return Err(StateError::InUse { path: paths.root, holder });
             }
-            Err((_, errno)) => return Err(failed(errno.into())),
-        };
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        Lock::Awaited.wait(&file, libc::F_WRLCK).map_err(|errno| failed(errno.into()))?;
         let text = format!("the supervisor of topology \"{topology}\" (pid {})\n", std::process::id());
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
             file.write_all(text.as_bytes())
         };
-        write(&mut lock).map_err(failed)?;
+        write(&mut file).map_err(failed)?;
         remove_stale_sockets(&own);
-        Ok(Self { paths, _lock: lock })
+        Ok(Self { paths, _lock: file })
     }
 
     /// The paths below it.
@@ -200,6 +260,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn the_default_folder_is_the_same_however_it_is_written() {
@@ -217,7 +278,43 @@ mod tests {
         let first = StateDir::acquire(dir.path(), "local").unwrap();
         let error = StateDir::acquire(dir.path(), "other").unwrap_err().to_string();
         assert!(error.contains("\"local\"") && error.contains(&std::process::id().to_string()), "{error}");
+        assert!(Paths::new(dir.path()).is_in_use());
         drop(first);
+        assert!(!Paths::new(dir.path()).is_in_use());
         StateDir::acquire(dir.path(), "other").unwrap();
+    }
+
+    #[test]
+    fn who_looks_or_waits_keeps_no_supervisor_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(StateDir::acquire(dir.path(), "local").unwrap());
+        let (paths, over) = (Paths::new(dir.path()), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        paths.is_in_use();
+                    }
+                });
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        paths.wait_until_free().unwrap();
+                    }
+                });
+            }
+            let failed = (0..500).filter_map(|_| StateDir::acquire(dir.path(), "local").err()).next();
+            over.store(true, Ordering::Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
+    }
+
+    #[test]
+    fn the_end_of_a_supervisor_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = StateDir::acquire(dir.path(), "local").unwrap();
+        let paths = Paths::new(dir.path());
+        let waiter = std::thread::spawn(move || paths.wait_until_free().map(|()| paths.is_in_use()));
+        drop(held);
+        assert!(!waiter.join().unwrap().unwrap());
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::Exit;
 use super::lifecycle::State;
+use super::names::{self, UnknownProcess};
 use crate::topology::plan::Role;
 
 /// The whole network.
@@ -60,9 +61,20 @@ pub struct ProcessStatus {
     pub peer_id: Option<String>,
     /// Where it can be reached.
     pub addresses: Vec<String>,
+    /// Why lines of its log are being lost, as long as they are.
+    pub log_error: Option<String>,
 }
 
 impl Status {
+    /// The processes that `name` means: the one of that name, or else all of the group of that name.
+    ///
+    /// # Errors
+    /// [`UnknownProcess`], with the nearest name there is.
+    pub fn named(&self, name: &str) -> Result<Vec<&ProcessStatus>, UnknownProcess> {
+        let known = self.processes.iter().map(|process| (process.name.as_str(), process.group.as_str()));
+        Ok(names::resolve(name, known)?.into_iter().map(|place| &self.processes[place]).collect())
+    }
+
     /// Whether every process is ready.
     #[must_use]
     pub fn all_ready(&self) -> bool {
@@ -108,6 +120,9 @@ pub struct Acted {
     /// The processes that the name meant.
     pub processes: Vec<ProcessStatus>,
 }
+
+/// Most lines of history in one reply to `GET /v1/logs`.
+pub const MAX_LOG_LINES: usize = 100_000;
 
 /// One line of `GET /v1/logs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -85,6 +85,7 @@ impl Logs {
             file: Arc::new(Mutex::new(LogFile::new(self.dir.join(format!("{process}.log")), self.policy))),
             live: self.live.clone(),
             dropped: Arc::default(),
+            trouble: Arc::default(),
             readers: TaskTracker::new(),
         }
     }
@@ -97,6 +98,8 @@ pub struct ProcessLog {
     file: Arc<Mutex<LogFile>>,
     live: broadcast::Sender<LogLine>,
     dropped: Arc<AtomicU64>,
+    /// Why the last line was dropped, if it was.
+    trouble: Arc<Mutex<Option<String>>>,
     /// Reads what each incarnation prints.
     readers: TaskTracker,
 }
@@ -106,6 +109,14 @@ impl ProcessLog {
     #[must_use]
     pub fn dropped(&self) -> Arc<AtomicU64> {
         self.dropped.clone()
+    }
+
+    /// Why lines are not written to the file, as long as they are not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        Some(format!("its log cannot be written ({dropped} lines lost): {trouble}"))
     }
 
     /// Reads what one incarnation prints until its end of the pipe is closed.
@@ -152,16 +163,43 @@ impl ProcessLog {
             return;
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if file.append(&batch.bytes).is_err() {
+        let trouble = file.append(&batch.bytes).err().map(|error| error.to_string());
+        drop(file);
+        if trouble.is_some() {
             self.dropped.fetch_add(batch.lines.len() as u64, Ordering::Relaxed);
         }
-        drop(file);
+        self.note(trouble);
         if self.live.receiver_count() > 0 {
             for json in batch.lines.iter().filter_map(|range| batch.bytes.get(range.clone())) {
                 let json = String::from_utf8_lossy(json).into();
                 // No receiver any more is no failure.
                 let _ = self.live.send(LogLine { process: self.process.clone(), json });
             }
+        }
+    }
+}
+
+impl ProcessLog {
+    /// Remembers whether the last write went well, and says so when that changes.
+    fn note(&self, trouble: Option<String>) {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == trouble {
+            return;
+        }
+        known.clone_from(&trouble);
+        drop(known);
+        // The supervisor's own lines come through here, too: it must not talk about itself while it talks.
+        if *self.process == *SUPERVISOR {
+            return;
+        }
+        match trouble {
+            Some(trouble) => {
+                tracing::warn!(
+                    process = &*self.process,
+                    "its log cannot be written, lines are lost: {trouble}"
+                );
+            }
+            None => tracing::info!(process = &*self.process, "its log is written again"),
         }
     }
 }
