@@ -4,6 +4,8 @@ mod support;
 
 use std::process::Stdio;
 
+use hippius::supervisor::lifecycle::State;
+use nix::sys::signal::Signal;
 use support::terminal::Terminal;
 use support::{EVERY_ROLE, Network, exists, text, wait_until};
 
@@ -74,4 +76,22 @@ fn being_stopped_before_everything_was_ready_is_a_failure() {
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("stopped before everything was ready"), "{errors}");
     wait_until("no process is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn ctrl_c_while_it_waits_stops_what_it_has_started() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let network = Network::new(EVERY_ROLE);
+        let program = network.script("sleep()");
+        let program = program.to_str().unwrap();
+        let mut command = network.command(&["up", "-d", "topology.toml", "--role-program", program]);
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        network.wait_state("signaling", State::Starting);
+        network.signal(child.id().cast_signed(), signal);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        assert_eq!(text(&output.stdout), "everything has stopped\n");
+        assert_eq!(network.leftovers(), Vec::<i32>::new(), "it is true");
+    }
 }

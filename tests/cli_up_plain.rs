@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use hippius::supervisor::lifecycle::State;
 use nix::sys::signal::Signal;
-use support::{EVERY_ROLE, Network, http_get, wait_for, wait_until};
+use support::{EVERY_ROLE, Network, ONE_PROCESS, http_get, wait_for, wait_until};
 
 #[test]
 fn progress_table_urls_and_logs_are_plain_lines() {
@@ -82,14 +82,35 @@ fn every_way_to_ask_for_the_end_stops_everything_and_exits_0() {
 }
 
 #[test]
-fn being_stopped_while_starting_is_no_failure() {
-    let mut network = Network::new(EVERY_ROLE);
-    network.spawn(&[]);
-    // It listens for signals from before it starts the first process on.
-    wait_until("a process is started", || network.try_status().is_some());
-    network.signal(network.supervisor().as_raw(), Signal::SIGTERM);
-    assert_eq!(network.wait_exit().code(), Some(0), "{}", network.read("up.err"));
-    wait_until("no process is left", || network.leftovers().is_empty());
+fn being_stopped_while_starting_exits_as_shells_expect() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let mut network = Network::scripted(EVERY_ROLE, "sleep()");
+        // It listens for signals from before it starts the first process on.
+        network.wait_state("signaling", State::Starting);
+        network.signal(network.supervisor().as_raw(), signal);
+        assert_eq!(network.wait_exit().code(), Some(code), "{}", network.read("up.err"));
+        wait_until("no process is left", || network.leftovers().is_empty());
+        assert!(network.read("up.out").ends_with("everything has stopped\n"), "{}", network.read("up.out"));
+        assert_eq!(network.read("up.err"), "", "whoever sent a signal knows");
+    }
+}
+
+#[test]
+fn being_taken_down_while_starting_is_a_failure() {
+    let mut network = Network::scripted(EVERY_ROLE, "sleep()");
+    network.wait_state("signaling", State::Starting);
+    network.run_ok(&["down"]);
+    assert_eq!(network.wait_exit().code(), Some(1));
+    let errors = network.read("up.err");
+    assert_eq!(errors, "error: the network was stopped before everything was ready\n");
+    assert!(network.read("up.out").ends_with("everything has stopped\n"), "{}", network.read("up.out"));
+}
+
+#[test]
+fn one_process_is_not_called_all_processes() {
+    let network = Network::up(ONE_PROCESS);
+    wait_until("it is told", || network.read("up.out").contains("\n1 process ready in "));
+    network.down();
 }
 
 #[test]

@@ -51,7 +51,23 @@ fn a_signal_while_everything_is_starting_ends_it() {
     let mut network = Network::scripted(PATIENT, "note('begins')\nsleep()");
     network.wait_state("signaling", State::Starting);
     network.signal(network.supervisor().as_raw(), Signal::SIGTERM);
-    assert_eq!(network.wait_exit().code(), Some(0));
+    assert_eq!(network.wait_exit().code(), Some(143));
+    assert_eq!(network.leftovers(), Vec::<i32>::new());
+}
+
+#[test]
+fn a_signal_is_heard_between_the_starts_of_two_processes() {
+    const COUNT: usize = 300;
+    let mut network =
+        Network::new(&format!("name = \"many\"\n[ports]\nmetrics = 0\n[[nodes]]\ncount = {COUNT}\n"));
+    // Every process asks for the end of everything as soon as it is there, which the first one does while most of the
+    // others are not started yet.
+    let program = network.program("#!/bin/sh\nkill -TERM $PPID\nexec sleep 1000\n");
+    network.spawn(&["--role-program", program.to_str().unwrap()]);
+    assert_eq!(network.wait_exit().code(), Some(143), "{}", network.read("up.err"));
+    let log = network.read("logs/supervisor.log");
+    let started = log.lines().filter(|line| line.contains("\"message\":\"started\"")).count();
+    assert!((1..COUNT).contains(&started), "{started} of {COUNT} were started before it was heard");
     assert_eq!(network.leftovers(), Vec::<i32>::new());
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -106,9 +106,10 @@ pub async fn live(supervisor: Supervisor, options: Options) -> ExitCode {
         Err(error) => return output::fail(format_args!("cannot start a thread: {error}")),
     };
     // Before the first process is started, or a signal in between would leave it alone in the world.
-    if let Err(error) = stop_on_signals(&handle) {
-        return output::fail(format_args!("cannot listen for signals: {error}"));
-    }
+    let signalled = match stop_on_signals(&handle) {
+        Ok(signalled) => signalled,
+        Err(error) => return output::fail(format_args!("cannot listen for signals: {error}")),
+    };
     let network = tokio::spawn(supervisor.run());
     keep_watchdog_quiet(&notifier);
 
@@ -118,11 +119,12 @@ pub async fn live(supervisor: Supervisor, options: Options) -> ExitCode {
     match outcome {
         Outcome::Interrupted => {
             let _ = network.await;
+            let code = ended_early(&handle, &signalled, options.audience, &screen);
             if foreground {
                 screen.say("everything has stopped");
             }
             screen.flush().await;
-            return ExitCode::SUCCESS;
+            return code;
         }
         Outcome::Late(status) => {
             let timeout = humantime::format_duration(options.timeout.unwrap_or_default());
@@ -135,10 +137,13 @@ pub async fn live(supervisor: Supervisor, options: Options) -> ExitCode {
         }
         Outcome::Ready(status) => {
             if foreground {
+                let all = match status.processes.len() {
+                    1 => "1 process".to_owned(),
+                    count => format!("all {count} processes"),
+                };
                 screen.say(format!(
-                    "\n{}\nall {} processes ready in {:.2} s; Ctrl-C stops everything",
+                    "\n{}\n{all} ready in {:.2} s; Ctrl-C stops everything",
                     table::summary(&status, table::Extent::Short),
-                    status.processes.len(),
                     started.elapsed().as_secs_f64()
                 ));
             }
@@ -170,6 +175,25 @@ pub async fn live(supervisor: Supervisor, options: Options) -> ExitCode {
         let _ = network.await;
     }
     ExitCode::SUCCESS
+}
+
+/// The exit code of a network that was told to stop while it started: that of a program which the signal has ended, as shells
+/// know it. It may just so have become ready; that is an end like any other.
+fn ended_early(
+    handle: &Handle,
+    signalled: &OnceLock<SignalKind>,
+    audience: Audience,
+    screen: &Screen,
+) -> ExitCode {
+    if handle.has_settled() {
+        return ExitCode::SUCCESS;
+    }
+    let signal = signalled.get();
+    // Whoever pressed Ctrl-C knows.
+    if signal.is_none() || audience == Audience::Background {
+        complain(screen, "error: the network was stopped before everything was ready".to_owned());
+    }
+    signal.map_or(ExitCode::FAILURE, |signal| output::ended_by(*signal))
 }
 
 /// Stops everything, and says so once it is true.
@@ -257,29 +281,29 @@ fn explain(status: &Status, screen: &Screen) {
     }
 }
 
-fn stop_on_signals(handle: &Handle) -> io::Result<()> {
+/// Stops the network on a signal; the first one that came can be read from what it returns.
+fn stop_on_signals(handle: &Handle) -> io::Result<Arc<OnceLock<SignalKind>>> {
+    let signalled = Arc::new(OnceLock::new());
+    let first = signalled.clone();
     let mut interrupt = Listened::to(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = Listened::to(SignalKind::hangup())?;
     let handle = handle.clone();
     tokio::spawn(async move {
-        let mut asked = false;
         loop {
-            tokio::select! {
-                () = interrupt.received() => {}
-                _ = terminate.recv() => {}
-                () = hangup.received() => {}
-            }
+            let signal = tokio::select! {
+                () = interrupt.received() => SignalKind::interrupt(),
+                _ = terminate.recv() => SignalKind::terminate(),
+                () = hangup.received() => SignalKind::hangup(),
+            };
             // Once is a request, twice is an order.
-            if asked {
-                handle.kill().await;
-            } else {
-                handle.down().await;
+            match first.set(signal) {
+                Ok(()) => handle.down().await,
+                Err(_) => handle.kill().await,
             }
-            asked = true;
         }
     });
-    Ok(())
+    Ok(signalled)
 }
 
 /// The supervisor is itself a correct `Type=notify` unit: it tells its own watchdog that its loop turns.

@@ -4,6 +4,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use tokio::signal::unix::SignalKind;
+
 /// Prints a line to standard output. A reader that has gone, like `head`, is no concern of the command's.
 pub fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
@@ -18,6 +20,11 @@ pub fn complain(line: &str) {
 pub fn fail(error: impl std::fmt::Display) -> ExitCode {
     complain(&format!("error: {error}"));
     ExitCode::FAILURE
+}
+
+/// The exit code of a program that a signal has ended, as shells give it.
+pub fn ended_by(signal: SignalKind) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal.as_raw_value()).unwrap_or(u8::MAX))
 }
 
 /// Prints a command's result to standard output.

@@ -55,8 +55,12 @@ pub struct Note {
 impl Network {
     /// Writes a program that plays the roles as `script` says, and gives its path.
     pub fn script(&self, script: &str) -> PathBuf {
+        self.program(&format!("#!{} -SE\nBINARY = {:?}\n{PRELUDE}{script}\n", *PYTHON, binary()))
+    }
+
+    /// Writes a program that plays the roles, and gives its path.
+    pub fn program(&self, program: &str) -> PathBuf {
         let path = self.dir().join("role");
-        let program = format!("#!{} -SE\nBINARY = {:?}\n{PRELUDE}{script}\n", *PYTHON, binary());
         // Written by another process: a file that a test of this process holds open for writing, if only through a
         // fork at the wrong moment, cannot be executed.
         let mut shell = Command::new("sh")
