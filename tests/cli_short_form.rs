@@ -204,9 +204,11 @@ fn a_bootnode_address_that_is_none_is_an_error() {
     let network = Network::new("");
     for address in ["nonsense", "/ip4/127.0.0.1/tcp/4002", ""] {
         let output = network.run(&["--mode", "node", "--bootnode-address", address]);
-        assert_eq!(output.status.code(), Some(1), "{address}");
+        assert_eq!(output.status.code(), Some(2), "{address}");
         let errors = text(&output.stderr);
-        assert!(errors.contains("bootnodes") && errors.contains(address), "{address}: {errors}");
+        assert!(errors.starts_with("error: ") && errors.contains("--bootnode-address"), "{errors}");
+        assert!(errors.contains(address) && errors.contains("/p2p/PEER_ID"), "{address}: {errors}");
+        assert!(!errors.contains("file") && !errors.contains("line"), "nobody wrote a file: {errors}");
     }
     assert!(!network.data().exists(), "nothing is started");
 }

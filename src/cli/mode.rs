@@ -65,11 +65,19 @@ pub struct ModeArgs {
     #[arg(long, value_name = "PORT", requires = "mode", value_parser = clap::value_parser!(u16).range(1..))]
     bootnode_port: Option<u16>,
     /// A bootnode elsewhere, a multiaddr that ends in /p2p/PEER_ID.
-    #[arg(long, value_name = "MULTIADDR", requires = "mode")]
+    #[arg(long, value_name = "MULTIADDR", requires = "mode", value_parser = bootnode_address)]
     bootnode_address: Option<String>,
     /// The folder that holds the network's state [default: data, or data-2 … while another network uses that].
     #[arg(long, value_name = "DIR", requires = "mode")]
     data_dir: Option<PathBuf>,
+}
+
+/// Refuses what no node could dial: there is no file in which the mistake could be shown.
+fn bootnode_address(text: &str) -> Result<String, String> {
+    match ShortNode::check_bootnode(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(reason) => Err(format!("{reason}; it should be /ip4/ADDRESS/tcp/PORT/p2p/PEER_ID")),
+    }
 }
 
 /// Runs the short form.

@@ -108,16 +108,26 @@ enum Complaint {
 
 impl Complaint {
     fn mistake(self, value: &Spanned<DeValue<'_>>, text: &str, help: &str) -> Mistake {
+        let (message, label) = self.words(text);
+        Mistake::new(value.span(), message, label).help(help)
+    }
+
+    /// The complaint and, shorter, what to write under `text`.
+    fn words(self, text: &str) -> (String, String) {
         let text = shown(text);
-        let (message, label) = match self {
+        match self {
             Complaint::Syntax(error) => (format!("\"{text}\" is no multiaddr"), error),
             Complaint::NotYet(part) => {
                 (format!("{part} is not part of this version yet: \"{text}\""), "not available".to_owned())
             }
             Complaint::Form(what) => (format!("\"{text}\" {what}"), "wrong form".to_owned()),
-        };
-        Mistake::new(value.span(), message, label).help(help)
+        }
     }
+}
+
+/// What is wrong with `text` as the address of a bootnode elsewhere, if anything is, in words.
+pub(super) fn check_bootnode(text: &str) -> Result<(), String> {
+    parse_bootnode(text).map(drop).map_err(|complaint| complaint.words(text).0)
 }
 
 fn parse_multiaddr(text: &str) -> Result<Multiaddr, Complaint> {

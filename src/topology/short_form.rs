@@ -2,6 +2,7 @@
 //!
 //! It writes the TOML text and reads it like any file, so there is one validation.
 
+use super::address::check_bootnode;
 use super::load::parse;
 use super::mistake::Mistakes;
 use super::model::Topology;
@@ -30,6 +31,16 @@ pub struct ShortNode {
     pub name: String,
     /// A bootnode elsewhere, a multiaddr that ends in `/p2p/<peer id>`. `None`: that of this topology, if any.
     pub bootnode: Option<String>,
+}
+
+impl ShortNode {
+    /// Whether `address` can be that of a bootnode elsewhere.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn check_bootnode(address: &str) -> Result<(), String> {
+        check_bootnode(address)
+    }
 }
 
 impl ShortForm {
