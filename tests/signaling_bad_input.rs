@@ -4,8 +4,9 @@ mod support_signaling;
 
 use std::time::Duration;
 
-use futures::SinkExt;
+use futures::{SinkExt, StreamExt};
 use hippius::signaling::SignalingConfig;
+use hippius::signaling::limits::SPARE_PER_ADDRESS;
 use serde_json::json;
 use support_signaling::client::{Bench, Client, DEADLINE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -220,35 +221,98 @@ async fn a_half_open_connection_is_reaped() {
     assert_eq!(bench.refused("silent"), 1.0);
 }
 
+/// A client over a limit is told so where a browser's script can see it: on the WebSocket.
+async fn turned_away(bench: &Bench) -> (u16, String) {
+    let frame = bench.connect().await.end().await.expect("a reason");
+    (frame.code.into(), frame.reason.to_string())
+}
+
 #[tokio::test]
 async fn one_address_does_not_fill_the_server() {
     let config = SignalingConfig { max_per_address: 3, ..SignalingConfig::default() };
     let bench = Bench::new(config).await;
-    let (mut a, mut b) = (bench.join("a").await, bench.join("b").await);
+    let (mut a, mut b, c) = (bench.join("a").await, bench.join("b").await, bench.join("c").await);
     a.expect("PeerJoined").await;
-    let third = bench.tcp().await;
-    // The server has taken the third once it answers on it; only then is the fourth one too many.
-    let mut third = answered(third).await;
-    let mut answer = String::new();
-    let _ = bench.tcp().await.read_to_string(&mut answer).await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 429"), "{answer}");
-    bench.until("it is counted", |m| m.sum("ws_refused", &[("reason", "address_limit")]) == 1.0).await;
+    a.expect("PeerJoined").await;
+    b.expect("PeerJoined").await;
+    assert_eq!(turned_away(&bench).await, (1013, "too many connections".to_owned()));
+    assert_eq!(bench.refused("address_limit"), 1.0);
     all_is_well(&mut a, &mut b).await;
-    third.shutdown().await.unwrap();
-    drop(third);
     // A place that was given back is free again.
+    drop(c);
     let again = async {
         loop {
-            let mut stream = bench.tcp().await;
-            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-            let mut answer = String::new();
-            let _ = stream.read_to_string(&mut answer).await;
-            if answer.starts_with("HTTP/1.1 200") {
+            let mut client = bench.connect().await;
+            client.send("Register", json!({"peer_id": "d"})).await;
+            if let Some(Ok(Message::Text(_))) = client.socket.next().await {
                 return;
             }
         }
     };
     tokio::time::timeout(DEADLINE, again).await.expect("a place becomes free");
+}
+
+#[tokio::test]
+async fn a_full_server_says_so() {
+    let bench = Bench::new(SignalingConfig { max_clients: 1, ..SignalingConfig::default() }).await;
+    let _a = bench.join("a").await;
+    assert_eq!(turned_away(&bench).await, (1013, "server full".to_owned()));
+    assert_eq!(bench.refused("server_full"), 1.0);
+}
+
+#[tokio::test]
+async fn connections_that_do_nothing_are_bounded_as_well() {
+    let config = SignalingConfig { max_per_address: 1, ..SignalingConfig::default() };
+    let bench = Bench::new(config).await;
+    let mut idle = Vec::new();
+    for _ in 0..=SPARE_PER_ADDRESS {
+        // The server has taken a connection once it answers on it.
+        idle.push(answered(bench.tcp().await).await);
+    }
+    let mut answer = String::new();
+    let _ = bench.tcp().await.read_to_string(&mut answer).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 429"), "{answer}");
+    bench.until("it is counted", |m| m.sum("ws_refused", &[("reason", "address_limit")]) == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_replies_loses_its_connection() {
+    let config = SignalingConfig { write_timeout: Duration::from_millis(200), ..SignalingConfig::default() };
+    let bench = Bench::new(config).await;
+    let mut stream = bench.tcp().await;
+    let requests = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
+    // Once the replies fill every buffer the server stops reading, and then this waits for the server to let go.
+    let writing = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(DEADLINE, writing).await.expect("the connection is cut off");
+}
+
+#[tokio::test]
+async fn pages_of_other_hosts_are_refused() {
+    let allowed_origins = vec!["https://chat.example.org".parse().unwrap()];
+    let bench = Bench::new(SignalingConfig { allowed_origins, ..SignalingConfig::default() }).await;
+    let port = bench.server.local_addr().port();
+    for (origin, host, status) in [
+        (None, "127.0.0.1", 101),
+        (Some("http://127.0.0.1:3000"), "127.0.0.1", 101),
+        (Some("http://localhost:3000"), "127.0.0.1", 101),
+        (Some("http://[::1]:3000"), "localhost", 101),
+        (Some("https://chat.example.org"), "localhost", 101),
+        (Some("https://evil.example"), "127.0.0.1", 403),
+        (Some("null"), "127.0.0.1", 403),
+        (Some("http://127.0.0.1.evil.example"), "127.0.0.1", 403),
+    ] {
+        let origin = origin.map(|origin| format!("origin: {origin}\r\n")).unwrap_or_default();
+        let request = format!(
+            "GET /signal HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{origin}\r\n"
+        );
+        let mut stream = bench.tcp().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut line = [0; 12];
+        tokio::time::timeout(DEADLINE, stream.read_exact(&mut line)).await.unwrap().unwrap();
+        assert_eq!(String::from_utf8_lossy(&line), format!("HTTP/1.1 {status}"), "{request}");
+    }
+    assert_eq!(bench.refused("foreign_origin"), 3.0);
 }
 
 async fn answered(mut stream: tokio::net::TcpStream) -> tokio::net::TcpStream {

@@ -45,6 +45,14 @@ async fn two_clients_meet_and_exchange_all_that_a_connection_needs() {
 }
 
 #[tokio::test]
+async fn a_ping_is_answered() {
+    let bench = Bench::new(SignalingConfig::default()).await;
+    let mut a = bench.join("a").await;
+    a.send("Ping", json!({})).await;
+    assert_eq!(a.expect("Pong").await, json!({}));
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_taken_up_again_without_anybody_noticing() {
     let config = SignalingConfig { resume_grace: Duration::from_secs(60), ..SignalingConfig::default() };
     let bench = Bench::new(config).await;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use hippius::signaling::SignalingConfig;
+use hippius::signaling::limits::{SPARE, SPARE_PER_ADDRESS};
 use hippius::signaling::wire::{
     Candidate, ClientMessage, CloseReason, ConnectionState, ConnectionType, Description, ErrorCode,
-    ErrorReply, Id, MAX_CANDIDATE_BYTES, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, MAX_TOKEN_BYTES, Name, Peer,
-    Register, Registered, Report, ServerMessage,
+    ErrorReply, Id, MAX_CANDIDATE_BYTES, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, MAX_TOKEN_BYTES, Name, Peer, Ping,
+    Pong, Register, Registered, Report, ServerMessage,
 };
 use serde_json::Value;
 
@@ -40,8 +41,12 @@ fn fields(messages: impl IntoIterator<Item = Value>) -> BTreeSet<(String, String
     let mut fields = BTreeSet::new();
     for message in messages {
         let kind = message["type"].as_str().unwrap();
-        for field in message["payload"].as_object().unwrap().keys() {
+        let payload = message["payload"].as_object().unwrap();
+        for field in payload.keys() {
             fields.insert((kind.to_owned(), field.clone()));
+        }
+        if payload.is_empty() {
+            fields.insert((kind.to_owned(), "–".to_owned()));
         }
     }
     fields
@@ -82,6 +87,7 @@ fn every_message_of_a_client_is_documented_with_its_fields() {
         ClientMessage::Answer(description()),
         ClientMessage::IceCandidate(candidate()),
         ClientMessage::Report(report),
+        ClientMessage::Ping(Ping {}),
     ];
     // A new variant does not compile here until it is entered above.
     for message in &all {
@@ -90,7 +96,8 @@ fn every_message_of_a_client_is_documented_with_its_fields() {
             | ClientMessage::Offer(_)
             | ClientMessage::Answer(_)
             | ClientMessage::IceCandidate(_)
-            | ClientMessage::Report(_) => {}
+            | ClientMessage::Report(_)
+            | ClientMessage::Ping(_) => {}
         }
     }
     let in_code = fields(all.iter().map(|message| serde_json::to_value(message).unwrap()));
@@ -110,6 +117,7 @@ fn every_message_of_the_server_is_documented_with_its_fields() {
         ServerMessage::Offer(description()),
         ServerMessage::Answer(description()),
         ServerMessage::IceCandidate(candidate()),
+        ServerMessage::Pong(Pong {}),
         ServerMessage::Error(error),
     ];
     for message in &all {
@@ -120,6 +128,7 @@ fn every_message_of_the_server_is_documented_with_its_fields() {
             | ServerMessage::Offer(_)
             | ServerMessage::Answer(_)
             | ServerMessage::IceCandidate(_)
+            | ServerMessage::Pong(_)
             | ServerMessage::Error(_) => {}
         }
     }
@@ -162,13 +171,9 @@ fn the_numbers_in_the_document_are_the_defaults() {
     let config = SignalingConfig::default();
     let document = document().replace('\n', " ");
     for expected in [
-        format!("{} a second, {} at once", config.messages_per_second, config.message_burst),
-        format!("{} a second, {} at once", grouped(config.bytes_per_second), grouped(config.byte_burst)),
-        format!("| {}; more are answered `429`", config.max_per_address),
-        format!("| clients | {} |", grouped(config.max_clients)),
         format!("({} unless configured otherwise)", grouped(config.max_room_peers)),
         format!("No `Register` within {} s", config.register_timeout.as_secs()),
-        format!("| ping | every {} s |", config.ping_interval.as_secs()),
+        format!("may hold {SPARE_PER_ADDRESS} more connections, and all together {SPARE}"),
         format!("Nothing was heard for {} s", config.silence_timeout.as_secs()),
         format!("its place in the room is kept for {} s", config.resume_grace.as_secs()),
         format!("a write takes {} s", config.write_timeout.as_secs()),
@@ -179,5 +184,30 @@ fn the_numbers_in_the_document_are_the_defaults() {
         format!("at most {} bytes", grouped(MAX_TOKEN_BYTES as u64)),
     ] {
         assert!(document.contains(&expected), "the document does not say: {expected}");
+    }
+}
+
+#[test]
+fn every_key_of_the_configuration_is_in_the_table_of_limits_with_its_default() {
+    let rows = rows("Limits");
+    let mut in_code = serde_json::to_value(SignalingConfig::default()).unwrap();
+    // Where it listens is no limit.
+    in_code.as_object_mut().unwrap().remove("listen");
+    let documented: String = rows.iter().map(|row| format!("{} = {}\n", row[0], row[1])).collect();
+    let documented: toml::Table = toml::from_str(&documented).unwrap_or_else(|e| panic!("{documented}\n{e}"));
+    assert_eq!(serde_json::to_value(documented).unwrap(), in_code);
+}
+
+#[test]
+fn the_topology_has_the_keys_that_are_marked_and_the_same_defaults() {
+    let schema = hippius::topology::schema();
+    let properties = schema.as_value()["$defs"]["Signaling"]["properties"].as_object().unwrap().clone();
+    let in_code = serde_json::to_value(SignalingConfig::default()).unwrap();
+    let limits: BTreeSet<_> = properties.keys().filter(|key| in_code.get(key).is_some()).cloned().collect();
+    let marked: BTreeSet<_> =
+        rows("Limits").into_iter().filter(|row| row[2].trim() == "yes").map(|row| row[0].clone()).collect();
+    assert_eq!(limits, marked);
+    for key in limits {
+        assert_eq!(properties[&key]["default"], in_code[&key], "{key}");
     }
 }

@@ -208,7 +208,11 @@ fn another_value_than_the_default_shows_in_the_plan() {
         ("connections", "high", "20"),
         ("signaling", "name", "\"other\""),
         ("signaling", "port", "1"),
+        ("signaling", "allowed_origins", "[\"https://chat.example.org\"]"),
         ("signaling", "max_clients", "2"),
+        ("signaling", "max_per_address", "2"),
+        ("signaling", "max_room_peers", "2"),
+        ("signaling", "messages_per_second", "2"),
         ("web", "name", "\"other\""),
         ("web", "port", "1"),
     ];
@@ -274,6 +278,7 @@ fn edges(row: &Row) -> Option<(Vec<String>, Vec<String>)> {
             let low: usize = low.parse().expect("a number");
             let list = |count: usize| match kind {
                 "list of multiaddrs" => format!("[{}]", repeated(count, "\"/ip4/127.0.0.1/tcp/0\"")),
+                "list of origins" => format!("[{}]", repeated(count, "\"https://a.example\"")),
                 "list of strings" => format!("[{}]", repeated(count, "\"a\"")),
                 "list of names and multiaddrs" => {
                     const PEER: &str = "p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";

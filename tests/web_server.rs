@@ -69,6 +69,16 @@ async fn every_page_is_served_protected_and_as_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_page_on_an_ipv6_address_may_connect_although_a_policy_cannot_name_it() {
+    let server = start(WebConfig::default()).await;
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: [::1]:3000\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("connect-src 'self' ws: wss:;"), "{answer}");
+}
+
+#[tokio::test]
 async fn what_the_client_has_is_not_sent_again() {
     let server = start(WebConfig::default()).await;
     let first = ask(server.local_addr(), "GET /app.js", "").await;

@@ -5,6 +5,7 @@
 //! fit to be shown, and a word for who mistyped a name.
 
 pub mod client;
+pub mod host;
 pub mod http;
 pub mod nearest;
 pub mod percent;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::runtime::{Context, Facts, RoleError, Started, tcp_listener};
-use crate::signaling::config::SignalingConfig;
-use crate::signaling::server::{PATH, SignalingServer};
+use crate::signaling::{PATH, SignalingConfig, SignalingServer};
 use crate::telemetry::instruments::SignalingInstruments;
 
 /// Time for clients to take leave when the server stops.

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::origin::AllowedOrigin;
+
 /// The `[signaling]` table of a role's configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SignalingConfig {
     /// Address to listen on where no socket is handed down. Default `127.0.0.1:8001`.
     pub listen: SocketAddr,
+    /// Whose pages may connect besides those of the same host. Default: nobody else's.
+    pub allowed_origins: Vec<AllowedOrigin>,
     /// How many clients are served at once; one more is refused. Default 10,000.
     pub max_clients: u32,
-    /// How many connections one address may hold, an IPv6 address standing for its /64. Default 256: an office
+    /// How many clients one address may have, an IPv6 address standing for its /64. Default 256: an office
     /// behind one address fits, a single stranger does not fill the server.
     pub max_per_address: u32,
     /// How many peers one room holds. Default 1,000, because everyone hears of everyone in a room.
@@ -51,6 +55,7 @@ impl Default for SignalingConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            allowed_origins: Vec::new(),
             max_clients: 10_000,
             max_per_address: 256,
             max_room_peers: 1_000,

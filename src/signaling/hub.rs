@@ -16,7 +16,7 @@ use super::presence::{Member, Rooms};
 use super::reports::Reports;
 use super::wire::{
     Candidate, ClientMessage, CloseReason, ConnectionState, DEFAULT_ROOM, Description, ErrorCode, ErrorReply,
-    Peer, Register, Registered, Report, ServerMessage,
+    Peer, Pong, Register, Registered, Report, ServerMessage,
 };
 
 pub use super::reports::Counts;
@@ -225,6 +225,7 @@ impl Hub {
                 let (room, peer) = (room.clone(), peer.clone());
                 return self.report(client, &room, &peer, report, actions);
             }
+            ClientMessage::Ping(_) => Action::Send { client, message: ServerMessage::Pong(Pong {}) },
         });
     }
 

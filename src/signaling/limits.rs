@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::config::SignalingConfig;
+use super::wire::CloseReason;
 use crate::token_bucket::{Rate, TokenBucket};
 
 /// What becomes of a message.
@@ -62,6 +63,12 @@ impl RateLimit {
     }
 }
 
+/// Connections that one address may hold besides its clients: to be told that they are one too many, which a browser learns
+/// on an open WebSocket only, or to ask for the server's health.
+pub const SPARE_PER_ADDRESS: u32 = 16;
+/// The same for all addresses together.
+pub const SPARE: u32 = 256;
+
 /// How many connections each address and all together hold.
 #[derive(Debug)]
 pub struct ConnectionTable {
@@ -92,6 +99,15 @@ impl Full {
         match self {
             Full::Address => "address_limit",
             Full::Server => "server_full",
+        }
+    }
+
+    /// What the client is told.
+    #[must_use]
+    pub fn close_reason(self) -> CloseReason {
+        match self {
+            Full::Address => CloseReason::AddressLimit,
+            Full::Server => CloseReason::ServerFull,
         }
     }
 }

@@ -5,14 +5,15 @@
 //!                limits             pure: no clock, socket or task
 //! ```
 //!
-//! [`wire`] is the protocol as types, [`hub`] decides, [`limits`] bounds what a client may do, `session` is
-//! the task of one WebSocket, `shared` carries out what the hub decides, [`server`] listens. The protocol is
-//! described in `docs/signaling.md`. Knows nothing of roles, processes or web pages.
+//! [`wire`] is the protocol as types, [`hub`] decides, [`limits`] bounds what a client may do, [`origin`] says whose pages
+//! may connect, `session` is the task of one WebSocket, `shared` carries out what the hub decides, [`server`] listens. The
+//! protocol is described in `docs/signaling.md`. Knows nothing of roles, processes or web pages.
 
 pub mod config;
 pub mod hub;
 pub mod limits;
 pub mod names;
+pub mod origin;
 mod presence;
 mod reports;
 pub mod server;
@@ -22,3 +23,4 @@ pub mod wire;
 
 pub use config::SignalingConfig;
 pub use server::SignalingServer;
+pub use wire::PATH;

@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -23,18 +24,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::SignalingConfig;
-use super::limits::{ConnectionPermit, ConnectionTable};
-use super::session;
+use super::limits::{ConnectionPermit, ConnectionTable, SPARE, SPARE_PER_ADDRESS};
 use super::shared::Shared;
-use super::wire::{CloseReason, MAX_MESSAGE_BYTES};
+use super::wire::{CloseReason, MAX_MESSAGE_BYTES, PATH};
+use super::{origin, session};
 use crate::control::http::{self, Accept, Body, Limits, Remote};
 use crate::telemetry::instruments::SignalingInstruments;
 
-/// Where the WebSocket is.
-pub const PATH: &str = "/signal";
-
 /// Time for the head of a request; a WebSocket handshake is one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Of an `Origin` header that is refused, what the log shows.
+const LONGEST_SHOWN_ORIGIN: usize = 200;
 
 /// A running signaling server; dropping it leaves it running until the runtime ends.
 #[derive(Debug)]
@@ -56,25 +57,30 @@ impl SignalingServer {
         instruments: SignalingInstruments,
     ) -> SignalingServer {
         let local_addr = listener.local_addr().unwrap_or(config.listen);
-        let table = ConnectionTable::new(config.max_per_address, config.max_clients);
+        let (per_address, clients) = (config.max_per_address, config.max_clients);
+        let connections = clients.saturating_add(SPARE);
         let limits = Limits {
-            // The table bounds the connections; the HTTP server never gets to see one too many.
-            max_connections: config.max_clients as usize,
+            // The door bounds the connections; the HTTP server never gets to see one too many.
+            max_connections: connections as usize,
             header_timeout: HEADER_TIMEOUT,
-            // Each session has a time limit of its own.
-            write_timeout: None,
+            write_timeout: Some(config.write_timeout),
         };
         let shared = Shared::new(config, instruments);
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
         let sessions = TaskTracker::new();
         sessions.spawn(Arc::clone(&shared).keep_time(stop.clone()));
+        let table = ConnectionTable::new(per_address.saturating_add(SPARE_PER_ADDRESS), connections);
         let door = Door { listener, table, shared: Arc::clone(&shared) };
-        let handler = {
-            let (shared, sessions, kill) = (Arc::clone(&shared), sessions.clone(), kill.clone());
-            move |request: Request<Incoming>, _: Remote| {
-                let reply = answer(request, &shared, &sessions, &kill);
-                async move { reply }
-            }
+        let desk = Arc::new(Desk {
+            seats: ConnectionTable::new(per_address, clients),
+            shared: Arc::clone(&shared),
+            sessions: sessions.clone(),
+            kill: kill.clone(),
+            warned: AtomicBool::new(false),
+        });
+        let handler = move |request: Request<Incoming>, remote: Remote| {
+            let reply = desk.answer(request, remote);
+            async move { reply }
         };
         let http = http::serve(door, limits, handler);
         SignalingServer { local_addr, http, shared, sessions, stop, kill }
@@ -101,65 +107,109 @@ impl SignalingServer {
     }
 }
 
-/// Answers one request; a WebSocket's session is started besides.
-fn answer(
-    mut request: Request<Incoming>,
-    shared: &Arc<Shared>,
-    sessions: &TaskTracker,
-    kill: &CancellationToken,
-) -> Response<Body> {
-    if !matches!(request.uri().path(), PATH | "/healthz") {
-        let message = format!("signaling is at {PATH}");
-        return http::error(StatusCode::NOT_FOUND, "not_found", &message);
-    }
-    if request.method() != Method::GET {
-        let message = "only GET is served here";
-        return with(
-            http::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message),
-            [(ALLOW, HeaderValue::from_static("GET"))],
-        );
-    }
-    if request.uri().path() == "/healthz" {
-        return http::text(StatusCode::OK, "ok\n");
-    }
-    let Some(accept) = accept_key(request.headers()) else {
-        shared.count_refused("no_websocket");
-        let message = "connect with a WebSocket client, version 13";
-        return with(
-            http::error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message),
-            [
-                (UPGRADE, HeaderValue::from_static("websocket")),
-                (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
-            ],
-        );
-    };
-    let upgrade = hyper::upgrade::on(&mut request);
-    let (shared, kill) = (Arc::clone(shared), kill.clone());
-    sessions.spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MAX_MESSAGE_BYTES))
-            .max_frame_size(Some(MAX_MESSAGE_BYTES))
-            // Held for the life of each connection, so a fraction of the default of 128 KiB.
-            .read_buffer_size(4 * 1024)
-            .write_buffer_size(4 * 1024);
-        let socket =
-            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        tokio::select! {
-            () = session::run(socket, shared) => {}
-            () = kill.cancelled() => {}
+/// Answers requests and gives those that become WebSockets their seats.
+struct Desk {
+    seats: Arc<ConnectionTable>,
+    shared: Arc<Shared>,
+    sessions: TaskTracker,
+    kill: CancellationToken,
+    /// Whether the log has heard of a page that was refused; strangers could fill it otherwise.
+    warned: AtomicBool,
+}
+
+impl Desk {
+    /// Answers one request; a WebSocket's session is started besides.
+    fn answer(&self, request: Request<Incoming>, remote: Remote) -> Response<Body> {
+        if !matches!(request.uri().path(), PATH | "/healthz") {
+            let message = format!("signaling is at {PATH}");
+            return http::error(StatusCode::NOT_FOUND, "not_found", &message);
         }
-    });
-    let mut response = http::text(StatusCode::SWITCHING_PROTOCOLS, "");
-    response.headers_mut().clear();
-    with(
-        response,
-        [
-            (CONNECTION, HeaderValue::from_static("upgrade")),
-            (UPGRADE, HeaderValue::from_static("websocket")),
-            (SEC_WEBSOCKET_ACCEPT, accept),
-        ],
-    )
+        if request.method() != Method::GET {
+            let message = "only GET is served here";
+            return with(
+                http::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message),
+                [(ALLOW, HeaderValue::from_static("GET"))],
+            );
+        }
+        if request.uri().path() == "/healthz" {
+            return http::text(StatusCode::OK, "ok\n");
+        }
+        let Some(accept) = accept_key(request.headers()) else {
+            self.shared.count_refused("no_websocket");
+            let message = "connect with a WebSocket client, version 13";
+            return with(
+                http::error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message),
+                [
+                    (UPGRADE, HeaderValue::from_static("websocket")),
+                    (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+                ],
+            );
+        };
+        if !self.is_welcome(&request) {
+            let message = "pages of this origin may not connect; whoever runs the server can list it in `allowed_origins`";
+            return http::error(StatusCode::FORBIDDEN, "foreign_origin", message);
+        }
+        self.seat(request, remote);
+        let mut response = http::text(StatusCode::SWITCHING_PROTOCOLS, "");
+        response.headers_mut().clear();
+        with(
+            response,
+            [
+                (CONNECTION, HeaderValue::from_static("upgrade")),
+                (UPGRADE, HeaderValue::from_static("websocket")),
+                (SEC_WEBSOCKET_ACCEPT, accept),
+            ],
+        )
+    }
+
+    /// Whether the page that the request comes from, if it comes from one, may connect.
+    fn is_welcome(&self, request: &Request<Incoming>) -> bool {
+        let headers = request.headers();
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let authority = request.uri().authority().map(|authority| authority.as_str()).or(host);
+        let welcome = origin::admits(headers, authority, &self.shared.config.allowed_origins);
+        if !welcome {
+            self.shared.count_refused("foreign_origin");
+            if !self.warned.swap(true, Ordering::Relaxed) {
+                let origin: String =
+                    format!("{:?}", headers.get(ORIGIN)).chars().take(LONGEST_SHOWN_ORIGIN).collect();
+                tracing::warn!(
+                    origin,
+                    host,
+                    "a page of another host was refused; if it is yours, list it in allowed_origins (said once)"
+                );
+            }
+        }
+        welcome
+    }
+
+    /// Starts what becomes of a connection once it is a WebSocket: a session, or a word that there is no place for one.
+    fn seat(&self, mut request: Request<Incoming>, remote: Remote) {
+        let seat = match remote {
+            Remote::Tcp(from) => self.seats.admit(from.ip()).map(Some),
+            Remote::Unix => Ok(None),
+        };
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (shared, kill) = (Arc::clone(&self.shared), self.kill.clone());
+        self.sessions.spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let config = WebSocketConfig::default()
+                .max_message_size(Some(MAX_MESSAGE_BYTES))
+                .max_frame_size(Some(MAX_MESSAGE_BYTES))
+                // Held for the life of each connection, so a fraction of the default of 128 KiB.
+                .read_buffer_size(4 * 1024)
+                .write_buffer_size(4 * 1024);
+            let socket =
+                WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+            let served = async {
+                match seat {
+                    Ok(_held) => session::run(socket, shared).await,
+                    Err(full) => session::turn_away(socket, full.close_reason(), &shared).await,
+                }
+            };
+            kill.run_until_cancelled(served).await;
+        });
+    }
 }
 
 fn with<const N: usize>(

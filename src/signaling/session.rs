@@ -1,6 +1,7 @@
 //! The task of one WebSocket: reads and checks what the client sends, writes what is queued for it, and sees to
 //! it that neither takes forever.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use super::hub::{Departure, Event};
-use super::limits::{RateLimit, Verdict};
+use super::limits::{Full, RateLimit, Verdict};
 use super::shared::{Inbox, Outgoing, Shared};
 use super::wire::{self, CloseReason, ErrorCode, ErrorReply};
 
@@ -43,7 +44,7 @@ where
     let mut session = Session { socket, inbox, shared, limit, heard_at: now, pinged_at: now };
     let end = session.serve().await;
     tracing::debug!(client = client.0, ?end, "session ended");
-    let Session { mut socket, shared, .. } = session;
+    let Session { socket, shared, .. } = session;
     let departure = match end {
         End::Client(departure) => departure,
         End::Server(reason) if counted_as(reason).is_some() => Departure::Clean,
@@ -57,15 +58,33 @@ where
             if let Some(counted) = counted_as(reason) {
                 shared.count_refused(counted);
             }
-            let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.as_str().into() };
-            let _ = timeout(CLOSE_TIMEOUT, async {
-                socket.close(Some(frame)).await?;
-                while let Some(Ok(_)) = socket.next().await {}
-                Ok::<_, Error>(())
-            })
-            .await;
+            close(socket, reason).await;
         }
     }
+}
+
+/// Tells a client that has connected why it is not served.
+pub(super) async fn turn_away<S>(socket: WebSocketStream<S>, reason: CloseReason, shared: &Shared)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Some(counted) = counted_as(reason) {
+        shared.count_refused(counted);
+    }
+    close(socket, reason).await;
+}
+
+async fn close<S>(mut socket: WebSocketStream<S>, reason: CloseReason)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.as_str().into() };
+    let _ = timeout(CLOSE_TIMEOUT, async {
+        socket.close(Some(frame)).await?;
+        while let Some(Ok(_)) = socket.next().await {}
+        Ok::<_, Error>(())
+    })
+    .await;
 }
 
 /// The name of a refusal that ends a connection; `None` where nothing was refused.
@@ -79,6 +98,8 @@ fn counted_as(reason: CloseReason) -> Option<&'static str> {
         CloseReason::NotUtf8 => Some("not_utf8"),
         CloseReason::Protocol => Some("protocol"),
         CloseReason::Flood => Some("flood"),
+        CloseReason::AddressLimit => Some(Full::Address.as_str()),
+        CloseReason::ServerFull => Some(Full::Server.as_str()),
     }
 }
 
@@ -224,6 +245,8 @@ fn broken(error: &Error) -> End {
 fn sent(result: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), End> {
     match result {
         Ok(Ok(())) => Ok(()),
+        // The connection has a time limit of its own below this one, which may be the first to run out.
+        Ok(Err(Error::Io(error))) if error.kind() == io::ErrorKind::TimedOut => Err(End::SlowReader),
         Ok(Err(_)) => Err(End::Client(Departure::Lost)),
         Err(_) => Err(End::SlowReader),
     }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::names::{Id, Name};
 
+/// Where the WebSocket is.
+pub const PATH: &str = "/signal";
 /// Largest message and largest frame, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 /// Largest session description, in bytes. Browsers send 1 to 10 KiB.
@@ -29,6 +31,7 @@ pub enum ClientMessage {
     Answer(Description),
     IceCandidate(Candidate),
     Report(Report),
+    Ping(Ping),
 }
 
 /// What the server sends.
@@ -42,6 +45,7 @@ pub enum ServerMessage {
     Offer(Description),
     Answer(Description),
     IceCandidate(Candidate),
+    Pong(Pong),
     Error(ErrorReply),
 }
 
@@ -133,6 +137,15 @@ pub enum ConnectionType {
     /// Through a relay.
     Turn,
 }
+
+/// Asks for a [`Pong`]: scripts in a browser see nothing of a WebSocket's own pings, and a connection that died without a
+/// word looks to them like one on which nothing happens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {}
+
+/// The answer to a [`Ping`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {}
 
 /// The answer to a [`Register`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +252,10 @@ codes! {
         Protocol = "protocol error",
         /// The limits were exceeded for too long.
         Flood = "rate limit",
+        /// The client's address holds as many connections as it may.
+        AddressLimit = "too many connections",
+        /// The server serves as many clients as it may.
+        ServerFull = "server full",
     }
 }
 
@@ -253,6 +270,7 @@ impl CloseReason {
             Self::RegisterTimeout | Self::Flood => 1008,
             Self::TooBig => 1009,
             Self::Restart => 1012,
+            Self::AddressLimit | Self::ServerFull => 1013,
             Self::Replaced => 4001,
             Self::Silent => 4002,
         }
@@ -278,7 +296,7 @@ pub fn parse(text: &str) -> Result<ClientMessage, ErrorReply> {
             let message = "rtt is a time in seconds, 0 or more".to_owned();
             return Err(ErrorReply { code: ErrorCode::BadMessage, message, to: Some(to.clone()) });
         }
-        ClientMessage::Register(_) | ClientMessage::Report(_) => return Ok(message),
+        ClientMessage::Register(_) | ClientMessage::Report(_) | ClientMessage::Ping(_) => return Ok(message),
     };
     if size > limit {
         let message = format!("{what} has {size} bytes; at most {limit} are taken");
@@ -295,7 +313,7 @@ fn explain(text: &str, error: &serde_json::Error) -> ErrorReply {
         #[serde(default)]
         payload: Option<IgnoredAny>,
     }
-    const TYPES: [&str; 5] = ["Register", "Offer", "Answer", "IceCandidate", "Report"];
+    const TYPES: [&str; 6] = ["Register", "Offer", "Answer", "IceCandidate", "Report", "Ping"];
     if let Ok(Envelope { r#type, payload }) = serde_json::from_str(text) {
         if !TYPES.contains(&r#type.as_str()) {
             let message = format!("no such type; known are {}", TYPES.join(", "));

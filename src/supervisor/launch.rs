@@ -62,9 +62,14 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
     let own = match &process.settings {
         Settings::Bootnode(settings) => OwnTable::Bootnode(node_config(settings, surroundings)),
         Settings::Node(settings) => OwnTable::Node(node_config(settings, surroundings)),
-        Settings::Signaling(settings) => {
-            OwnTable::Signaling(SignalingConfig { max_clients: settings.max_clients, ..Default::default() })
-        }
+        Settings::Signaling(settings) => OwnTable::Signaling(SignalingConfig {
+            allowed_origins: settings.allowed_origins.clone(),
+            max_clients: settings.max_clients,
+            max_per_address: settings.max_per_address,
+            max_room_peers: settings.max_room_peers,
+            messages_per_second: settings.messages_per_second,
+            ..Default::default()
+        }),
         Settings::Web(settings) => OwnTable::Web(WebConfig {
             signaling_port: settings.signaling.as_deref().and_then(surroundings.port_of),
             ..Default::default()

@@ -30,4 +30,3 @@ pub(super) const LOGS: LogPolicy = LogPolicy { max_bytes: 10 << 20, keep: 3 };
 pub(super) const NODE_CONNECTIONS: ConnectionMarks = ConnectionMarks { low: 6, high: 16 };
 /// A bootnode answers everyone and looks for nobody.
 pub(super) const BOOTNODE_CONNECTIONS: ConnectionMarks = ConnectionMarks { low: 0, high: 1_000 };
-pub(super) const MAX_CLIENTS: u32 = 10_000;

@@ -100,7 +100,13 @@ fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
             ]));
         }
         (Settings::Signaling(old), Settings::Signaling(new)) => {
-            keys.extend(differing([("max_clients", old.max_clients != new.max_clients)]));
+            keys.extend(differing([
+                ("allowed_origins", old.allowed_origins != new.allowed_origins),
+                ("max_clients", old.max_clients != new.max_clients),
+                ("max_per_address", old.max_per_address != new.max_per_address),
+                ("max_room_peers", old.max_room_peers != new.max_room_peers),
+                ("messages_per_second", old.messages_per_second != new.messages_per_second),
+            ]));
         }
         (Settings::Web(old), Settings::Web(new)) => {
             keys.extend(differing([("signaling", old.signaling != new.signaling)]));

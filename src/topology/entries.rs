@@ -8,11 +8,12 @@ use super::defaults;
 use super::mistake::Mistake;
 use super::model::{Entry, NodePart, Part};
 use super::names::Declared;
-use super::plan::{ConnectionMarks, RestartPolicy, Role, Timing};
+use super::plan::{ConnectionMarks, RestartPolicy, Role, SignalingSettings, Timing};
 use super::ports::{Claim, Kind};
 use super::raw::{RawConnections, RawNode, RawRestart, RawSignaling, RawTiming, RawTopology, RawWeb};
 use super::reader::{At, Key, suggestion};
 use super::scalar::Port;
+use crate::signaling::SignalingConfig;
 
 /// What all entries share while they are built.
 pub(super) struct Build<'a> {
@@ -85,8 +86,8 @@ impl<'a> Build<'a> {
         let shared = self.raw.ports.value().map(|ports| &ports.signaling);
         let socket =
             self.service(at, &at.value.port, shared, shares_port, defaults::SIGNALING_PORT, declared);
-        let max_clients = at.value.max_clients.value().map_or(defaults::MAX_CLIENTS, |max| max.0);
-        self.entry(declared, &at.value.restart, &at.value.timing, Part::Signaling { socket, max_clients })
+        let settings = signaling_settings(&at.value);
+        self.entry(declared, &at.value.restart, &at.value.timing, Part::Signaling { socket, settings })
     }
 
     /// A web server, whose pages use one of the `signaling` servers. `shares_port` as for signaling.
@@ -203,6 +204,20 @@ fn owner(declared: &Declared) -> String {
     match &declared.name {
         Some(name) => format!("`{name}`"),
         None => format!("a {}", declared.role),
+    }
+}
+
+/// What `raw` says of a signaling server, with the server's own defaults for the rest.
+fn signaling_settings(raw: &RawSignaling) -> SignalingSettings {
+    let SignalingConfig { max_clients, max_per_address, max_room_peers, messages_per_second, .. } =
+        SignalingConfig::default();
+    let origins = raw.allowed_origins.value().into_iter().flat_map(|list| &list.items);
+    SignalingSettings {
+        allowed_origins: origins.map(|at| at.value.0.clone()).collect(),
+        max_clients: raw.max_clients.value().map_or(max_clients, |max| max.0),
+        max_per_address: raw.max_per_address.value().map_or(max_per_address, |max| max.0),
+        max_room_peers: raw.max_room_peers.value().map_or(max_room_peers, |max| max.0),
+        messages_per_second: raw.messages_per_second.value().map_or(messages_per_second, |max| max.0),
     }
 }
 

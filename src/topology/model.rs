@@ -36,7 +36,7 @@ pub(super) struct Entry {
 pub(super) enum Part {
     Bootnode(NodePart),
     Node(NodePart),
-    Signaling { socket: SocketAddr, max_clients: u32 },
+    Signaling { socket: SocketAddr, settings: SignalingSettings },
     Web { socket: SocketAddr, signaling: Option<String> },
 }
 
@@ -107,11 +107,9 @@ impl Entry {
         let (depends_on, listen_socket, settings) = match &self.part {
             Part::Bootnode(node) => (node.depends_on(), None, Settings::Bootnode(node.settings())),
             Part::Node(node) => (node.depends_on(), None, Settings::Node(node.settings())),
-            Part::Signaling { socket, max_clients } => (
-                Vec::new(),
-                Some(*socket),
-                Settings::Signaling(SignalingSettings { max_clients: *max_clients }),
-            ),
+            Part::Signaling { socket, settings } => {
+                (Vec::new(), Some(*socket), Settings::Signaling(settings.clone()))
+            }
             Part::Web { socket, signaling } => (
                 signaling.iter().cloned().collect(),
                 Some(*socket),

@@ -10,6 +10,8 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
+use crate::signaling::origin::AllowedOrigin;
+
 /// A whole network, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -142,8 +144,16 @@ pub enum BootnodeRef {
 /// What the topology says of one signaling server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalingSettings {
+    /// Whose pages may connect besides those of the same host.
+    pub allowed_origins: Vec<AllowedOrigin>,
     /// How many clients it serves at once.
     pub max_clients: u32,
+    /// How many clients one address may have.
+    pub max_per_address: u32,
+    /// How many peers one room holds.
+    pub max_room_peers: u32,
+    /// Messages a client may send, sustained.
+    pub messages_per_second: u32,
 }
 
 /// What the topology says of one web server.

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::address::{Bootnode, Listen};
 use super::reader::{FromToml, Key, List, OneOrMany, Reader};
-use super::scalar::{Bind, Integer, Name, Period, Policy, Port, Size, Topic};
+use super::scalar::{Bind, Integer, Name, Origin, Period, Policy, Port, Size, Topic};
 
 /// Most bootnodes one node may know; each is asked at the start.
 pub(super) const MAX_BOOTNODES: usize = 100;
@@ -17,6 +17,9 @@ pub(super) const MAX_BOOTNODES: usize = 100;
 pub(super) const MAX_LISTEN: usize = 16;
 /// Most topics a node may join at the start.
 pub(super) const MAX_TOPICS: usize = crate::p2p::handle::MAX_TOPICS;
+
+/// Most origins that a signaling server may be told to admit; each is compared with every new client's.
+pub(super) const MAX_ORIGINS: usize = 64;
 
 /// Node tables: as many as processes are allowed, which is counted elsewhere.
 pub(super) type Nodes = List<RawNode, 0, { usize::MAX }>;
@@ -181,9 +184,22 @@ tables! {
         name: Name,
         /// Its port; 0 is any free one. Default: `ports.signaling`.
         port: Port,
+        /// Web pages that may connect besides those of the same host: origins like `https://chat.example.org`, or `*`
+        /// for all.
+        #[schemars(extend("default" = []))]
+        allowed_origins: List<Origin, 0, MAX_ORIGINS>,
         /// How many clients it serves at once; one more is refused.
         #[schemars(extend("default" = 10_000))]
         max_clients: Integer<1, 1_000_000>,
+        /// How many clients one IP address may have; an IPv6 address stands for its /64.
+        #[schemars(extend("default" = 256))]
+        max_per_address: Integer<1, 1_000_000>,
+        /// How many peers one room holds.
+        #[schemars(extend("default" = 1_000))]
+        max_room_peers: Integer<1, 100_000>,
+        /// How many messages a client may send in the long run.
+        #[schemars(extend("default" = 50))]
+        messages_per_second: Integer<1, 100_000>,
         /// What differs from the topology's `restart`.
         restart: RawRestart,
         /// What differs from the topology's `timing`.

@@ -13,6 +13,7 @@ use toml::de::DeValue;
 use super::mistake::Mistake;
 use super::plan::RestartWhen;
 use super::reader::{FromToml, Reader, shown, suggestion};
+use crate::signaling::origin::AllowedOrigin;
 
 /// An integer from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,6 +289,37 @@ impl JsonSchema for Topic {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// Whose pages a signaling server admits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin(pub(super) AllowedOrigin);
+
+impl FromToml for Origin {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(value, "https://chat.example.org")?;
+        match text.parse::<AllowedOrigin>() {
+            Ok(origin) => Some(Self(origin)),
+            Err(error) => {
+                let message = format!("\"{}\" is no origin of web pages", shown(&text));
+                let mistake = Mistake::new(value.span(), message, "not an origin");
+                reader.record(mistake.help(error.to_string()));
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for Origin {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Origin".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["https://chat.example.org", "*"] })
     }
 }
 

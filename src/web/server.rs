@@ -13,10 +13,8 @@ use tokio::net::TcpListener;
 use super::config::WebConfig;
 use super::{headers, pages};
 use crate::control::http::{self, Body, Limits, Remote};
+use crate::signaling;
 use crate::telemetry::instruments::WebInstruments;
-
-/// Where signaling servers have their WebSocket.
-const SIGNALING_PATH: &str = "/signal";
 
 /// Connections at once. A page's dozen files come over six of them.
 const MAX_CONNECTIONS: usize = 1024;
@@ -106,7 +104,7 @@ fn content(path: &str, request: &HeaderMap, signaling_port: Option<u16>) -> Resp
     let mut response = match path {
         "/healthz" => http::text(StatusCode::OK, "ok\n"),
         "/config.json" => {
-            let signaling = signaling_port.map(|port| SignalingAddress { port, path: SIGNALING_PATH });
+            let signaling = signaling_port.map(|port| SignalingAddress { port, path: signaling::PATH });
             http::json(StatusCode::OK, &PageConfig { signaling })
         }
         "/ice" => http::json(StatusCode::OK, &IceConfig { ice_servers: [], expires_at: None }),
