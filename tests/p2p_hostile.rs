@@ -24,6 +24,8 @@ fn attacker(keypair: &Keypair, authenticity: MessageAuthenticity) -> Attacker {
         .validation_mode(ValidationMode::None)
         .max_transmit_size(4 * 1024 * 1024)
         .heartbeat_initial_delay(Duration::from_millis(50))
+        // However slow the machine, all that is published is sent.
+        .publish_queue_duration(Duration::from_secs(600))
         .build()
         .unwrap();
     let behaviour = gossipsub::Behaviour::new(authenticity, config).unwrap();
@@ -64,7 +66,11 @@ fn message(from: PeerId, topic: &str, text: &str) -> Vec<u8> {
 
 /// A victim with an honest friend, and the victim's events.
 async fn victim_and_friend() -> (TestNode, TestNode, EventStream) {
-    let config = NodeConfig { message_burst: 30, message_rate: 2, ..NodeConfig::default() };
+    victim_with_rate(30, 2).await
+}
+
+async fn victim_with_rate(message_burst: u32, message_rate: u32) -> (TestNode, TestNode, EventStream) {
+    let config = NodeConfig { message_burst, message_rate, ..NodeConfig::default() };
     let victim = node(NodeRole::Bootnode, config).await;
     victim.handle.join(lobby()).await.unwrap();
     let friend = member(&victim.address().await).await;
@@ -157,6 +163,122 @@ async fn a_flood_of_messages_is_cut_to_the_rate() {
 }
 
 #[tokio::test]
+async fn messages_of_a_topic_that_is_not_joined_are_refused_at_the_door() {
+    let (victim, friend, mut events) = victim_and_friend().await;
+    let elsewhere = "elsewhere".parse().unwrap();
+    victim.handle.join(elsewhere).await.unwrap();
+    let key = Keypair::generate_ed25519();
+    let me = key.public().to_peer_id();
+    let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    meet(&mut attacker, &victim.address().await).await;
+    assert!(victim.handle.leave("elsewhere".parse().unwrap()).await.unwrap());
+    // The attacker, not polled meanwhile, does as if it had not heard.
+    for number in 0..20 {
+        let unwanted = message(me, "elsewhere", &format!("unwanted {number}"));
+        attacker.behaviour_mut().publish(IdentTopic::new("elsewhere"), unwanted).unwrap();
+    }
+    attacker.behaviour_mut().publish(IdentTopic::new("lobby"), message(me, "lobby", "wanted")).unwrap();
+    let attack = keep_going(attacker);
+    assert_eq!(next_message(&mut events).await.text, "wanted");
+    // Gossipsub itself would have kept them, and told nobody.
+    assert_eq!(victim.refused("message").await, 20);
+    assert_eq!(victim.handle.status().await.unwrap().blocked, 0, "who left a topic is sent some more of it");
+    friend.handle.publish(lobby(), "honest").await.unwrap();
+    assert_eq!(next_message(&mut events).await.text, "honest");
+    attack.abort();
+}
+
+/// Lets a stranger attack and asserts that the victim disconnects it, does not let it in again, and goes on with its friend.
+async fn is_kept_away(
+    (victim, friend, mut events): (TestNode, TestNode, EventStream),
+    authenticity: fn(&Keypair) -> MessageAuthenticity,
+    attack: fn(&mut Attacker, PeerId),
+) {
+    let address = victim.address().await;
+    let key = Keypair::generate_ed25519();
+    let me = key.public().to_peer_id();
+    let mut first = attacker(&key, authenticity(&key));
+    meet(&mut first, &address).await;
+    attack(&mut first, me);
+    let first = keep_going(first);
+    eventually("the attacker is kept away", || async {
+        let peers = victim.handle.peers().await.unwrap();
+        victim.handle.status().await.unwrap().blocked == 1 && peers.iter().all(|peer| peer.peer_id != me)
+    })
+    .await;
+    first.abort();
+    let before = victim.refused("connection").await;
+    let mut again = attacker(&key, authenticity(&key));
+    again.dial(address.clone()).unwrap();
+    let again = keep_going(again);
+    eventually("it is not let in again", || async { victim.refused("connection").await > before }).await;
+    again.abort();
+    let told = victim.handle.connect(format!("/ip4/127.0.0.1/tcp/1/p2p/{me}").parse().unwrap()).await;
+    assert!(told.unwrap_err().to_string().contains("kept away"));
+    friend.handle.publish(lobby(), "honest").await.unwrap();
+    while next_message(&mut events).await.text != "honest" {}
+}
+
+#[tokio::test]
+async fn a_neighbour_that_sends_rubbish_is_kept_away() {
+    is_kept_away(
+        victim_and_friend().await,
+        |key| MessageAuthenticity::Signed(key.clone()),
+        |attacker, _| {
+            for _ in 0..150 {
+                attacker.behaviour_mut().publish(IdentTopic::new("lobby"), b"{}".to_vec()).unwrap();
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_neighbour_that_floods_is_kept_away() {
+    is_kept_away(
+        victim_with_rate(5, 1).await,
+        |key| MessageAuthenticity::Signed(key.clone()),
+        |attacker, me| {
+            for _ in 0..600 {
+                let again = message(me, "lobby", "again");
+                attacker.behaviour_mut().publish(IdentTopic::new("lobby"), again).unwrap();
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_neighbour_that_floods_with_large_messages_is_kept_away_sooner() {
+    is_kept_away(
+        victim_and_friend().await,
+        |key| MessageAuthenticity::Signed(key.clone()),
+        |attacker, me| {
+            for _ in 0..100 {
+                let large = message(me, "lobby", &"x".repeat(64 * 1024));
+                attacker.behaviour_mut().publish(IdentTopic::new("lobby"), large).unwrap();
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_neighbour_that_sends_unsigned_messages_is_kept_away() {
+    is_kept_away(
+        victim_and_friend().await,
+        |key| MessageAuthenticity::Author(key.public().to_peer_id()),
+        |attacker, me| {
+            for _ in 0..600 {
+                let unsigned = message(me, "lobby", "unsigned");
+                attacker.behaviour_mut().publish(IdentTopic::new("lobby"), unsigned).unwrap();
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn own_messages_are_held_to_the_same_rate() {
     let node = bootnode().await;
     node.handle.join(lobby()).await.unwrap();
@@ -180,7 +302,7 @@ async fn too_many_or_nameless_subscriptions_are_not_kept() {
         attacker.behaviour_mut().subscribe(&IdentTopic::new(format!("topic-{number}"))).unwrap();
     }
     meet(&mut attacker, &victim.address().await).await;
-    for number in 127..400 {
+    for number in 127..200 {
         attacker.behaviour_mut().subscribe(&IdentTopic::new(format!("topic-{number}"))).unwrap();
     }
     let attack = keep_going(attacker);

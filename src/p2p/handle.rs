@@ -94,6 +94,8 @@ pub struct Status {
     pub topics: Vec<Topic>,
     /// What was refused since the start, by kind.
     pub refused: BTreeMap<String, u64>,
+    /// Peers that are kept away just now, because they sent too much or rubbish.
+    pub blocked: usize,
 }
 
 /// Who opened a connection.

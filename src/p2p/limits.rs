@@ -1,12 +1,13 @@
 //! What one node admits: connections by role, and messages by peer.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libp2p::PeerId;
 use libp2p::connection_limits::ConnectionLimits;
 
 use super::config::NodeConfig;
+use crate::token_bucket::{Rate, TokenBucket};
 
 /// What a node is in its network; decides how many strangers it lets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +27,16 @@ const PENDING_OUTGOING: u32 = 24;
 /// Connections with one peer: one, and a second for the moment when both sides dialled each other.
 const PER_PEER: u32 = 2;
 
-/// The connection limits of a node. The total is twice the upper mark and 16, since the manager lets new connections
-/// live for a while before it trims; of these, `low_peers` are kept for connections that we chose ourselves, so that
+/// Connections of a node: twice the upper mark and 16, since the manager lets new ones live for a while before it trims.
+pub(super) fn max_connections(config: &NodeConfig) -> u32 {
+    config.high_peers.saturating_mul(2).saturating_add(16)
+}
+
+/// The connection limits of a node. Of the total, `low_peers` are kept for connections that we chose ourselves, so that
 /// strangers cannot fill every place (eclipse).
 #[must_use]
 pub fn connection_limits(role: NodeRole, config: &NodeConfig) -> ConnectionLimits {
-    let total = config.high_peers.saturating_mul(2).saturating_add(16);
+    let total = max_connections(config);
     let pending = match role {
         NodeRole::Node => PENDING_INCOMING.0,
         NodeRole::Bootnode => PENDING_INCOMING.1,
@@ -44,121 +49,126 @@ pub fn connection_limits(role: NodeRole, config: &NodeConfig) -> ConnectionLimit
         .with_max_established_per_peer(Some(PER_PEER))
 }
 
-/// How fast messages may come.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rate {
-    /// Messages that may come at once after a silence.
-    pub burst: f64,
-    /// Messages a second in the long run.
-    pub per_second: f64,
+/// One author's rate, in the tokens of [`cost_of`]. The defaults: a person types one message a second, a script may send a page
+/// of lines at once.
+#[must_use]
+pub fn author_rate(config: &NodeConfig) -> Rate {
+    Rate::per_second(config.message_burst, config.message_rate)
 }
 
-impl Rate {
-    /// One author's rate. The defaults: a person types one message a second, a script may send a page of lines at once.
-    #[must_use]
-    pub fn of_author(config: &NodeConfig) -> Self {
-        Self { burst: config.message_burst.into(), per_second: config.message_rate.into() }
-    }
+/// Bytes of a message that cost as much as the message itself: about a page of text.
+const BYTES_PER_TOKEN: usize = 4_096;
 
-    /// One neighbour's rate, with all that it passes on for others: ten authors'.
-    #[must_use]
-    pub fn of_neighbour(config: &NodeConfig) -> Self {
-        let author = Self::of_author(config);
-        Self { burst: author.burst * 10.0, per_second: author.per_second * 10.0 }
-    }
+/// What a message of `bytes` costs: one token, and one more for every 4 KiB. A line costs 1, the largest message 33.
+#[must_use]
+pub fn cost_of(bytes: usize) -> u32 {
+    u32::try_from(1 + bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
 }
 
-/// Peers with a bucket of their own.
-const MAX_BUCKETS: usize = 1_024;
+/// Authors with a bucket of their own.
+pub const MAX_AUTHORS: usize = 1_024;
 
-/// A token bucket per peer.
+/// A [token bucket](TokenBucket) per peer, from which each message takes what it [costs](cost_of).
 ///
-/// Each bucket holds up to `burst` tokens and gains `per_second` of them every second; a message takes one, and without
-/// one it is refused. Worked example with burst 500 and 50 a second: an author silent for long sends 600 messages
-/// in one instant; 500 pass, 100 are refused. A second later 50 more pass. After 10 s of silence the bucket is full again.
+/// Worked example with burst 500 and 50 a second: an author silent for long sends 600 short messages in one instant; 500
+/// pass, 100 are refused. A second later 50 more pass. After 10 s of silence the bucket is full again. Of texts of 64 KiB, at 17
+/// tokens each, 29 pass at once and three a second after that.
 ///
-/// At most 1,024 peers are remembered. For one more, buckets that have filled up again are forgotten, which changes
+/// A bounded number of peers is remembered. For one more, buckets that have filled up again are forgotten, which changes
 /// nothing for them; when none has, the newcomer is refused.
 #[derive(Debug)]
 pub struct RateLimiter {
     rate: Rate,
-    buckets: HashMap<PeerId, Bucket>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    tokens: f64,
-    at: Instant,
+    places: usize,
+    buckets: HashMap<PeerId, TokenBucket>,
 }
 
 impl RateLimiter {
-    /// A limiter in which every peer's bucket is full.
+    /// A limiter that remembers `places` peers, each with a full bucket at first.
     #[must_use]
-    pub fn new(rate: Rate) -> Self {
-        Self { rate, buckets: HashMap::new() }
+    pub fn new(rate: Rate, places: usize) -> Self {
+        Self { rate, places, buckets: HashMap::new() }
     }
 
-    /// Whether a message of `peer` passes at `now`; takes a token if so.
-    pub fn admit(&mut self, peer: PeerId, now: Instant) -> bool {
-        let rate = self.rate;
-        if self.buckets.len() >= MAX_BUCKETS && !self.buckets.contains_key(&peer) {
-            self.buckets.retain(|_, bucket| bucket.refilled(rate, now) < rate.burst);
-            if self.buckets.len() >= MAX_BUCKETS {
+    /// Whether something of `peer` that costs `cost` passes at `now`; takes the tokens if so.
+    pub fn admit(&mut self, peer: PeerId, cost: u32, now: Instant) -> bool {
+        if self.buckets.len() >= self.places && !self.buckets.contains_key(&peer) {
+            self.buckets.retain(|_, bucket| !bucket.is_full(now));
+            if self.buckets.len() >= self.places {
                 return false;
             }
         }
-        let bucket = self.buckets.entry(peer).or_insert(Bucket { tokens: rate.burst, at: now });
-        bucket.tokens = bucket.refilled(rate, now);
-        bucket.at = now;
-        let admitted = bucket.tokens >= 1.0;
-        if admitted {
-            bucket.tokens -= 1.0;
-        }
-        admitted
+        self.buckets.entry(peer).or_insert_with(|| TokenBucket::full(self.rate, now)).take(cost, now)
     }
-}
 
-impl Bucket {
-    fn refilled(&self, rate: Rate, now: Instant) -> f64 {
-        let elapsed: Duration = now.saturating_duration_since(self.at);
-        (self.tokens + elapsed.as_secs_f64() * rate.per_second).min(rate.burst)
+    /// Forgets what `peer` has taken.
+    pub fn forget(&mut self, peer: PeerId) {
+        self.buckets.remove(&peer);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    fn admitted(limiter: &mut RateLimiter, peer: PeerId, messages: usize, now: Instant) -> usize {
-        (0..messages).filter(|_| limiter.admit(peer, now)).count()
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::p2p::topics::{MAX_ENCODED_BYTES, MAX_TEXT_BYTES};
+
+    fn limiter() -> RateLimiter {
+        RateLimiter::new(author_rate(&NodeConfig::default()), MAX_AUTHORS)
+    }
+
+    fn admitted(
+        limiter: &mut RateLimiter,
+        peer: PeerId,
+        messages: usize,
+        bytes: usize,
+        now: Instant,
+    ) -> usize {
+        (0..messages).filter(|_| limiter.admit(peer, cost_of(bytes), now)).count()
     }
 
     #[test]
     fn the_worked_example_holds() {
-        let mut limiter = RateLimiter::new(Rate::of_author(&NodeConfig::default()));
-        let (peer, start) = (PeerId::random(), Instant::now());
-        assert_eq!(admitted(&mut limiter, peer, 600, start), 500);
-        assert_eq!(admitted(&mut limiter, peer, 600, start + Duration::from_secs(1)), 50);
-        assert_eq!(admitted(&mut limiter, peer, 600, start + Duration::from_secs(11)), 500);
+        let (mut limiter, peer, start) = (limiter(), PeerId::random(), Instant::now());
+        assert_eq!(admitted(&mut limiter, peer, 600, 20, start), 500);
+        assert_eq!(admitted(&mut limiter, peer, 600, 20, start + Duration::from_secs(1)), 50);
+        let rested = start + Duration::from_secs(11);
+        assert_eq!(admitted(&mut limiter, peer, 600, MAX_TEXT_BYTES, rested), 29);
+        let second = Duration::from_secs(1);
+        let later: usize =
+            (1..=60).map(|n| admitted(&mut limiter, peer, 9, MAX_TEXT_BYTES, rested + n * second)).sum();
+        assert_eq!(later, (500 - 29 * 17 + 60 * 50) / 17);
+        assert_eq!(cost_of(MAX_ENCODED_BYTES), 33);
     }
 
     #[test]
     fn one_peer_does_not_use_up_anothers_tokens() {
-        let mut limiter = RateLimiter::new(Rate::of_author(&NodeConfig::default()));
-        let now = Instant::now();
-        assert_eq!(admitted(&mut limiter, PeerId::random(), 600, now), 500);
-        assert_eq!(admitted(&mut limiter, PeerId::random(), 1, now), 1);
+        let (mut limiter, now) = (limiter(), Instant::now());
+        assert_eq!(admitted(&mut limiter, PeerId::random(), 600, 20, now), 500);
+        assert_eq!(admitted(&mut limiter, PeerId::random(), 1, 20, now), 1);
     }
 
     #[test]
     fn strangers_cannot_fill_the_memory() {
-        let mut limiter = RateLimiter::new(Rate::of_author(&NodeConfig::default()));
-        let now = Instant::now();
-        for _ in 0..3 * MAX_BUCKETS {
-            limiter.admit(PeerId::random(), now);
+        let (mut limiter, now) = (limiter(), Instant::now());
+        for _ in 0..3 * MAX_AUTHORS {
+            limiter.admit(PeerId::random(), 1, now);
         }
-        assert_eq!(limiter.buckets.len(), MAX_BUCKETS);
-        assert!(!limiter.admit(PeerId::random(), now), "nobody can be forgotten yet");
-        assert!(limiter.admit(PeerId::random(), now + Duration::from_secs(1)));
+        assert_eq!(limiter.buckets.len(), MAX_AUTHORS);
+        assert!(!limiter.admit(PeerId::random(), 1, now), "nobody can be forgotten yet");
+        assert!(limiter.admit(PeerId::random(), 1, now + Duration::from_secs(1)));
+    }
+
+    proptest! {
+        /// Splitting a text into more messages never buys more bytes a token, and a larger one never costs less.
+        #[test]
+        fn size_is_paid_for(bytes in 0..MAX_ENCODED_BYTES, more in 0..MAX_ENCODED_BYTES) {
+            prop_assert!(cost_of(bytes) >= 1);
+            prop_assert!(cost_of(bytes + more) >= cost_of(bytes));
+            prop_assert!(cost_of(bytes) + cost_of(more) >= cost_of(bytes + more));
+        }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Refused {
     Message,
     /// A message above its author's or neighbour's rate.
     Rate,
+    /// A message for which the caches have no room.
+    Memory,
     /// A peer's subscription to a topic without a valid name.
     Subscription,
     /// A record or provider that a peer wanted stored.
@@ -35,11 +37,12 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    const ALL: [Refused; 7] = [
+    const ALL: [Refused; 8] = [
         Refused::Connection,
         Refused::Handshake,
         Refused::Message,
         Refused::Rate,
+        Refused::Memory,
         Refused::Subscription,
         Refused::Record,
         Refused::SlowPeer,
@@ -51,6 +54,7 @@ impl Refused {
             Refused::Handshake => "handshake",
             Refused::Message => "message",
             Refused::Rate => "rate",
+            Refused::Memory => "memory",
             Refused::Subscription => "subscription",
             Refused::Record => "record",
             Refused::SlowPeer => "slow_peer",
@@ -67,6 +71,7 @@ pub(crate) struct Refusals {
 
 impl Refusals {
     pub(crate) fn new(counter: Counter<u64>) -> Arc<Self> {
+        catalogue::P2P_REFUSED.start_at_zero(&counter, Refused::ALL.map(Refused::as_str));
         Arc::new(Self { counter, counts: Default::default() })
     }
 

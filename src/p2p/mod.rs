@@ -5,7 +5,7 @@
 //!     ▲                              │  │                        ├ connection limits
 //!     └── events (bounded broadcast)─┘  │                        ├ scout: Kademlia that never dials
 //!                                       ├ peers::Manager (pure)  ├ identify, ping
-//!                                       └ limits, topics (pure)  └ gossipsub
+//!                                       └ limits, topics (pure)  └ gossip: gossipsub, and who is kept away
 //! ```
 //!
 //! One task owns the swarm; everybody else holds a [`Handle`]. Who is dialled and who is closed is decided by
@@ -15,11 +15,13 @@ mod behaviour;
 pub mod command;
 pub mod config;
 pub mod event;
+mod gossip;
 pub mod handle;
 pub mod identity;
 pub mod limits;
 mod metered;
 mod metrics;
+mod neighbours;
 pub mod peers;
 mod runner;
 mod scout;

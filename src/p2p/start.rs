@@ -16,13 +16,13 @@ use tokio::net::TcpSocket;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
-use super::behaviour::{Behaviour, Joined};
+use super::behaviour::Behaviour;
 use super::command::COMMAND_QUEUE;
 use super::config::NodeConfig;
 use super::event::EVENT_QUEUE;
 use super::handle::{Handle, MAX_TOPICS};
 use super::identity::Identity;
-use super::limits::{NodeRole, Rate, RateLimiter};
+use super::limits::{MAX_AUTHORS, NodeRole, RateLimiter, author_rate};
 use super::metrics::{Refusals, Traffic};
 use super::peers::{Manager, Settings};
 use super::runner::{Parts, Runner};
@@ -116,15 +116,10 @@ pub async fn start(
     let refusals = Refusals::new(instruments.refused.clone());
     let traffic = Traffic::new(meter, &instruments);
     let local = identity.peer_id();
-    let joined = Joined::default();
-    let mut behaviour = Behaviour::new(identity.keypair(), role, &config, refusals.clone(), joined.clone())
-        .map_err(StartError::Setup)?;
+    let mut behaviour =
+        Behaviour::new(identity.keypair(), role, &config, refusals.clone()).map_err(StartError::Setup)?;
     for topic in &topics {
-        joined.insert(topic);
-        behaviour
-            .gossipsub
-            .subscribe(&topic.ident())
-            .map_err(|error| StartError::Setup(error.to_string()))?;
+        behaviour.gossip.join(topic).map_err(|error| StartError::Setup(error.to_string()))?;
     }
     for (peer, addresses) in &bootnodes {
         behaviour.scout.add(*peer, addresses);
@@ -148,12 +143,10 @@ pub async fn start(
         commands: receiver,
         events,
         topics,
-        joined,
         instruments,
         refusals,
         traffic,
-        authors: RateLimiter::new(Rate::of_author(&config)),
-        neighbours: RateLimiter::new(Rate::of_neighbour(&config)),
+        authors: RateLimiter::new(author_rate(&config), MAX_AUTHORS),
         identity,
     });
     Ok(Node { handle, task: tokio::spawn(runner.run()) })

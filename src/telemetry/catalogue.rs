@@ -7,6 +7,7 @@
 use opentelemetry::metrics::{
     AsyncInstrumentBuilder, Counter, Gauge, Meter, ObservableCounter, ObservableGauge,
 };
+use opentelemetry::{KeyValue, Value};
 
 use super::naming;
 
@@ -82,6 +83,16 @@ impl Metric {
         counter
     }
 
+    /// Makes the series of a counter with one label be there from the start, as 0, one for each of `values`; see
+    /// [`Metric::u64_counter`].
+    pub fn start_at_zero<V: Into<Value>>(&self, counter: &Counter<u64>, values: impl IntoIterator<Item = V>) {
+        if let [label] = self.labels {
+            for value in values {
+                counter.add(0, &[KeyValue::new(*label, value)]);
+            }
+        }
+    }
+
     /// A gauge that is recorded.
     #[must_use]
     pub fn u64_gauge(&self, meter: &Meter) -> Gauge<u64> {
@@ -150,6 +161,7 @@ metrics! {
     P2P_PEER_CONNECTED_SINCE = Gauge "p2p_peer_connected_since_seconds" ["peer", "connection_type"] "seconds" "Unix time at which the connection to a peer was made.";
     P2P_DIALS = Counter "p2p_dials" ["result"] "dials" "Dials by result.";
     P2P_REFUSED = Counter "p2p_refused" ["what"] "events" "What the node refused, by kind.";
+    P2P_NEIGHBOURS_BLOCKED = Counter "p2p_neighbours_blocked" [] "peers" "Peers disconnected and kept away for some minutes because they sent too much or rubbish.";
 
     WS_ACTIVE_CONNECTIONS = Gauge "ws_active_connections" [] "connections" "Open WebSocket connections.";
     WS_TOTAL_CONNECTIONS = Counter "ws_total_connections" [] "connections" "WebSocket connections accepted.";

@@ -21,6 +21,8 @@ pub struct P2pInstruments {
     pub dials: Counter<u64>,
     /// What was refused, by `what`.
     pub refused: Counter<u64>,
+    /// Peers disconnected and kept away because they sent too much or rubbish.
+    pub neighbours_blocked: Counter<u64>,
 }
 
 /// Most peers that have series of their own; the traffic of all others is in the totals only.
@@ -38,6 +40,7 @@ impl P2pInstruments {
             bytes_received: catalogue::P2P_BYTES_RECEIVED.u64_counter(meter),
             dials: catalogue::P2P_DIALS.u64_counter(meter),
             refused: catalogue::P2P_REFUSED.u64_counter(meter),
+            neighbours_blocked: catalogue::P2P_NEIGHBOURS_BLOCKED.u64_counter(meter),
         }
     }
 }

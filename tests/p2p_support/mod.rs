@@ -9,6 +9,7 @@ use hippius::p2p::topics::Message;
 use hippius::p2p::{Event, EventStream, Handle, Identity, NodeConfig, NodeRole, StartError, Topic, start};
 use hippius::telemetry::instruments::P2pInstruments;
 use libp2p::Multiaddr;
+use opentelemetry::metrics::Meter;
 use tempfile::TempDir;
 
 /// Longest wait for a condition; far above what any takes on a busy machine.
@@ -40,14 +41,27 @@ impl TestNode {
 }
 
 pub async fn start_in(folder: &Path, role: NodeRole, config: NodeConfig) -> Result<Handle, StartError> {
-    let meter = opentelemetry::global::meter("test");
+    start_measured(folder, role, config, &opentelemetry::global::meter("test")).await
+}
+
+async fn start_measured(
+    folder: &Path,
+    role: NodeRole,
+    config: NodeConfig,
+    meter: &Meter,
+) -> Result<Handle, StartError> {
     let identity = Identity::open(folder).expect("an identity");
-    start(config, identity, role, P2pInstruments::new(&meter), &meter).await.map(|node| node.handle)
+    start(config, identity, role, P2pInstruments::new(meter), meter).await.map(|node| node.handle)
 }
 
 pub async fn node(role: NodeRole, config: NodeConfig) -> TestNode {
+    measured_node(role, config, &opentelemetry::global::meter("test")).await
+}
+
+/// A node whose figures can be read from whatever `meter` belongs to.
+pub async fn measured_node(role: NodeRole, config: NodeConfig, meter: &Meter) -> TestNode {
     let folder = tempfile::tempdir().unwrap();
-    let handle = start_in(folder.path(), role, config).await.expect("a running node");
+    let handle = start_measured(folder.path(), role, config, meter).await.expect("a running node");
     TestNode { handle, folder }
 }
 

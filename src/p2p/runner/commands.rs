@@ -34,8 +34,7 @@ impl Runner {
             Command::Leave(topic, reply) => {
                 let joined = self.topics.remove(&topic);
                 if joined {
-                    self.joined.remove(&topic);
-                    self.swarm.behaviour_mut().gossipsub.unsubscribe(&topic.ident());
+                    self.swarm.behaviour_mut().gossip.leave(&topic);
                 }
                 let _ = reply.send(joined);
             }
@@ -57,6 +56,7 @@ impl Runner {
             connected_peers: self.peers.len(),
             topics: self.topics.iter().cloned().collect(),
             refused: self.refusals.counts(),
+            blocked: self.swarm.behaviour().gossip.blocked(),
         }
     }
 
@@ -67,9 +67,8 @@ impl Runner {
         if self.topics.len() >= MAX_TOPICS {
             return Err(JoinError::TooMany);
         }
-        self.joined.insert(&topic);
-        // Telling the peers may fail for a full queue; gossipsub has joined nevertheless and they are told later.
-        let _ = self.swarm.behaviour_mut().gossipsub.subscribe(&topic.ident());
+        // Telling the peers may fail for a full queue; the topic is joined nevertheless and they are told later.
+        let _ = self.swarm.behaviour_mut().gossip.join(&topic);
         self.topics.insert(topic);
         Ok(true)
     }

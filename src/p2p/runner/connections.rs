@@ -235,6 +235,10 @@ fn is_loopback(address: &Multiaddr) -> bool {
     }
 }
 
+/// Every value of the label `result` of `p2p_dials`: `ok`, and those of [`dial_result`].
+pub(super) const DIAL_RESULTS: [&str; 8] =
+    ["ok", "myself", "no_address", "not_needed", "aborted", "wrong_peer", "limit", "unreachable"];
+
 /// How a dial ended, as the label `result` of `p2p_dials`.
 pub(super) fn dial_result(error: &DialError) -> &'static str {
     match error {

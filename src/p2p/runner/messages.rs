@@ -9,14 +9,16 @@ use libp2p::gossipsub::{self, MessageAcceptance, MessageId};
 use super::Runner;
 use crate::p2p::event::Event;
 use crate::p2p::handle::{PublishError, Published};
+use crate::p2p::limits::cost_of;
 use crate::p2p::metrics::Refused;
+use crate::p2p::peers;
 use crate::p2p::topics::{Message, Topic};
 
 impl Runner {
     /// Checks a message before anybody else sees it: a wrong one is rejected, one too many ignored, and only the rest is
-    /// passed on and announced. Signature and sequence number were checked by gossipsub.
+    /// passed on and announced. Signature and sequence number were checked by gossipsub, the neighbour's rate at the door.
     pub(super) fn on_message(&mut self, from: PeerId, id: &MessageId, message: &gossipsub::Message) {
-        let acceptance = match self.judge(from, message) {
+        let acceptance = match self.judge(message) {
             Ok(message) => {
                 self.instruments.messages_received.add(1, &[]);
                 if let Some(neighbour) = self.peers.get(&from) {
@@ -30,30 +32,30 @@ impl Runner {
                 acceptance
             }
         };
-        self.swarm.behaviour_mut().gossipsub.report_message_validation_result(id, &from, acceptance);
+        self.swarm.behaviour_mut().gossip.settle(id, from, acceptance);
     }
 
-    fn judge(
-        &mut self,
-        from: PeerId,
-        message: &gossipsub::Message,
-    ) -> Result<Message, (Refused, MessageAcceptance)> {
-        let now = Instant::now();
-        if !self.neighbours.admit(from, now) {
-            return Err((Refused::Rate, MessageAcceptance::Ignore));
-        }
+    fn judge(&mut self, message: &gossipsub::Message) -> Result<Message, (Refused, MessageAcceptance)> {
         let Some(author) = message.source else {
             return Err((Refused::Message, MessageAcceptance::Reject));
         };
         let decoded = Message::decode(&message.data, author, message.topic.as_str()).map_err(|error| {
-            tracing::debug!(%from, %author, %error, "message refused");
+            tracing::debug!(%author, %error, "message refused");
             (Refused::Message, MessageAcceptance::Reject)
         })?;
-        if self.authors.admit(author, now) {
+        if self.authors.admit(author, cost_of(message.data.len()), Instant::now()) {
             Ok(decoded)
         } else {
             Err((Refused::Rate, MessageAcceptance::Ignore))
         }
+    }
+
+    /// A neighbour has sent too much or rubbish: it is disconnected, and for a while neither let in nor dialled.
+    pub(super) fn on_blocked(&mut self, peer: PeerId) {
+        tracing::warn!(%peer, "disconnected and kept away for some minutes: it sent too much or rubbish");
+        self.instruments.neighbours_blocked.add(1, &[]);
+        self.inbox.push_back(peers::Event::Unwanted(peer));
+        let _ = self.swarm.disconnect_peer_id(peer);
     }
 
     pub(super) fn publish(&mut self, topic: Topic, text: String) -> Result<Published, PublishError> {
@@ -65,18 +67,15 @@ impl Runner {
         let id = format!("{:032x}", rand::random::<u128>());
         let message = Message { id: id.clone(), from, topic, sent_at, text };
         let bytes = message.encode().map_err(|_| PublishError::TooLarge)?;
-        if !self.authors.admit(from, Instant::now()) {
+        if !self.authors.admit(from, cost_of(bytes.len()), Instant::now()) {
             return Err(PublishError::TooFast);
         }
         let hash = message.topic.ident().hash();
-        let gossipsub = &mut self.swarm.behaviour_mut().gossipsub;
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
         // A message of one's own goes to every connected subscriber (flood publishing), not only to the mesh.
-        let subscribers: Vec<PeerId> = gossipsub
-            .all_peers()
-            .filter(|(_, topics)| topics.contains(&&hash))
-            .map(|(peer, _)| *peer)
-            .collect();
-        match gossipsub.publish(hash, bytes) {
+        let subscribers: Vec<PeerId> =
+            gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).map(|(peer, _)| *peer).collect();
+        match gossip.publish(&message.topic, bytes) {
             Ok(_) | Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {}
             Err(gossipsub::PublishError::AllQueuesFull(_)) => return Err(PublishError::Busy),
             Err(gossipsub::PublishError::MessageTooLarge) => return Err(PublishError::TooLarge),
@@ -96,7 +95,7 @@ impl Runner {
         let mut topics: Vec<String> = self
             .swarm
             .behaviour()
-            .gossipsub
+            .gossip
             .all_peers()
             .filter(|(other, _)| **other == peer)
             .flat_map(|(_, topics)| topics.into_iter().map(|topic| topic.as_str().to_owned()))

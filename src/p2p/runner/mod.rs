@@ -17,9 +17,10 @@ use opentelemetry::KeyValue;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Sleep;
 
-use super::behaviour::{Behaviour, BehaviourEvent, Joined};
+use super::behaviour::{Behaviour, BehaviourEvent};
 use super::command::Command;
 use super::event::Event;
+use super::gossip::Heard;
 use super::handle::ConnectError;
 use super::identity::Identity;
 use super::limits::RateLimiter;
@@ -27,6 +28,7 @@ use super::metrics::{Refusals, Refused, Traffic};
 use super::peers::{self, Action, Manager};
 use super::scout::Found;
 use super::topics::Topic;
+use crate::telemetry::catalogue;
 use crate::telemetry::instruments::P2pInstruments;
 use connections::Peer;
 
@@ -40,12 +42,10 @@ pub(crate) struct Parts {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) topics: BTreeSet<Topic>,
-    pub(crate) joined: Joined,
     pub(crate) instruments: P2pInstruments,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) traffic: Traffic,
     pub(crate) authors: RateLimiter,
-    pub(crate) neighbours: RateLimiter,
     pub(crate) identity: Identity,
 }
 
@@ -65,10 +65,7 @@ pub(crate) struct Runner {
     /// Dials for `connect` commands; bounded by the limit of pending outgoing connections.
     connecting: HashMap<ConnectionId, Connecting>,
     topics: BTreeSet<Topic>,
-    /// The same, as gossipsub's filter of messages sees them.
-    joined: Joined,
     authors: RateLimiter,
-    neighbours: RateLimiter,
     events: broadcast::Sender<Event>,
     instruments: P2pInstruments,
     refusals: Arc<Refusals>,
@@ -85,6 +82,7 @@ struct Connecting {
 
 impl Runner {
     pub(crate) fn new(parts: Parts) -> Self {
+        catalogue::P2P_DIALS.start_at_zero(&parts.instruments.dials, connections::DIAL_RESULTS);
         Self {
             swarm: parts.swarm,
             manager: parts.manager,
@@ -96,9 +94,7 @@ impl Runner {
             doubles: VecDeque::new(),
             connecting: HashMap::new(),
             topics: parts.topics,
-            joined: parts.joined,
             authors: parts.authors,
-            neighbours: parts.neighbours,
             events: parts.events,
             instruments: parts.instruments,
             refusals: parts.refusals,
@@ -224,7 +220,8 @@ impl Runner {
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gossipsub(event) => self.on_gossipsub_event(event),
+            BehaviourEvent::Gossip(Heard::Event(event)) => self.on_gossipsub_event(event),
+            BehaviourEvent::Gossip(Heard::Blocked(peer)) => self.on_blocked(peer),
             BehaviourEvent::Scout(Found::Peer(peer, addresses)) => {
                 self.inbox.push_back(peers::Event::Heard(peer, connections::usable(&addresses, peer, None)));
             }
