@@ -71,6 +71,20 @@ pub enum IdentityError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Others may change the key file, and this process may not forbid it.
+    #[error(
+        "the node's key {path} can be changed by others (mode {mode:04o}), and this process may not change that: {source}; \
+         make it read-only (chmod 0400, or `defaultMode: 0400` of a mounted secret)",
+        path = .path.display()
+    )]
+    Exposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Why they could not be changed.
+        source: io::Error,
+    },
     /// A new key could not be stored; nothing of it is left behind.
     #[error("cannot store the node's new key {path}: {source}; the data folder needs free space and must be writable", path = .path.display())]
     Write {
@@ -179,11 +193,32 @@ fn read_key(path: &Path) -> Result<Option<Keypair>, IdentityError> {
         bs58::decode(text).into_vec().map_err(|error| damaged(&format!("it is not base58 ({error})")))?;
     let keypair = Keypair::from_protobuf_encoding(&bytes)
         .map_err(|error| damaged(&format!("it holds no libp2p private key ({error})")))?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), "the node's key was readable by others; its mode is 0600 now");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(unreadable)?;
-    }
+    protect(path, metadata.permissions().mode() & 0o7777, |private| fs::set_permissions(path, private))?;
     Ok(Some(keypair))
+}
+
+/// Takes from others what they may do with the key. A file that is not ours, or is mounted read-only, stays as it is: whoever put it
+/// there decides who may read it, and is warned; but a key that others may write may be anybody's by the next start.
+fn protect(
+    path: &Path,
+    mode: u32,
+    set_mode: impl FnOnce(fs::Permissions) -> io::Result<()>,
+) -> Result<(), IdentityError> {
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let shown = path.display();
+    match set_mode(fs::Permissions::from_mode(0o600)) {
+        Ok(()) => tracing::warn!(path = %shown, "the node's key was open to others; its mode is 0600 now"),
+        Err(source) if mode & 0o022 != 0 => {
+            return Err(IdentityError::Exposed { path: path.to_owned(), mode, source });
+        }
+        Err(error) => tracing::warn!(
+            path = %shown, mode = format_args!("{mode:04o}"), %error,
+            "the node's key can be read by others, and this process may not change that; mode 0400 would keep it secret"
+        ),
+    }
+    Ok(())
 }
 
 /// Writes the key beside its place, forces it to disk and moves it there, so that it exists whole or not at all.
@@ -245,6 +280,32 @@ mod tests {
             assert!(error.to_string().contains(KEY_FILE), "{error}");
         }
         assert!(matches!(damaged(&vec![b'1'; 20_000]), IdentityError::Damaged { .. }));
+    }
+
+    #[test]
+    fn a_key_that_is_open_to_others_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = Identity::open(dir.path()).unwrap().peer_id();
+        let path = dir.path().join(KEY_FILE);
+        for (before, after) in [(0o644, 0o600), (0o666, 0o600), (0o440, 0o600), (0o400, 0o400)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            assert_eq!(Identity::open(dir.path()).unwrap().peer_id(), name);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, after, "{before:o}");
+        }
+    }
+
+    #[test]
+    fn a_mode_that_cannot_be_changed_is_accepted_unless_others_may_write() {
+        let path = Path::new("/data/node/peer_id.key");
+        let read_only = |_| Err(Errno::EROFS.into());
+        for mode in [0o400, 0o600, 0o440, 0o444, 0o644] {
+            assert!(protect(path, mode, read_only).is_ok(), "{mode:o}");
+        }
+        for mode in [0o620, 0o602, 0o666, 0o777] {
+            let error = protect(path, mode, read_only).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(&format!("mode {mode:04o}")) && text.contains("chmod 0400"), "{text}");
+        }
     }
 
     #[test]
