@@ -219,7 +219,10 @@ async fn the_admin_api_answers_and_refuses_in_json() {
     assert_eq!(refused("/v1/publish", long).await, (413, "too_large".into()));
     let huge = json!({"topic": "a", "text": "x".repeat(500 * 1024)});
     assert_eq!(refused("/v1/publish", huge).await, (413, "too_large".into()));
-    assert_eq!(refused("/v1/peers/connect", json!({"address": "x"})).await, (400, "bad_address".into()));
+    for address in ["x", "", "/ip4/127.0.0.1", "/dns4/localhost/tcp/1"] {
+        let answer = refused("/v1/peers/connect", json!({"address": address})).await;
+        assert_eq!(answer, (400, "bad_address".into()), "{address:?}");
+    }
     let closed = json!({"address": "/ip4/127.0.0.1/tcp/1"});
     assert_eq!(refused("/v1/peers/connect", closed).await, (502, "connect_failed".into()));
     assert_eq!(refused("/v1/status", json!({})).await, (405, "wrong_method".into()));

@@ -3,12 +3,15 @@
 mod p2p_support;
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use hippius::p2p::{ConnectError, NodeConfig, NodeRole, PublishError};
-use libp2p::PeerId;
+use hippius::p2p::{ConnectError, Handle, NodeConfig, NodeRole, PublishError, Topic};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
 use p2p_support::*;
+use tokio::net::TcpSocket;
 
 async fn all_have(nodes: &[TestNode], peers: usize) -> bool {
     join_all(nodes.iter().map(TestNode::peers)).await.into_iter().all(|count| count >= peers)
@@ -155,7 +158,7 @@ async fn connecting_by_hand_says_what_went_wrong() {
     eventually("disconnected", || async { first.peers().await == 0 && second.peers().await == 0 }).await;
     assert!(!first.handle.disconnect(second.handle.peer_id()).await.unwrap());
 
-    let bare: libp2p::Multiaddr = address.iter().take(2).collect();
+    let bare: Multiaddr = address.iter().take(2).collect();
     let impostor = bare.clone().with_p2p(PeerId::random()).unwrap();
     let error = first.handle.connect(impostor).await.unwrap_err();
     assert!(error.to_string().contains("another node is there"), "{error}");
@@ -165,8 +168,11 @@ async fn connecting_by_hand_says_what_went_wrong() {
     second.stop().await;
     let error = first.handle.connect(bare).await.unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
-    let error = first.handle.connect("/dns4/localhost/udp/1".parse().unwrap()).await.unwrap_err();
-    assert!(error.to_string().contains("not of a kind"), "{error}");
+    for address in ["", "/dns4/localhost/udp/1", "/ip4/127.0.0.1", "/ip4/127.0.0.1/tcp/1/ws"] {
+        let error = first.handle.connect(address.parse().unwrap()).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Unsupported(_)), "{address}: {error}");
+        assert!(error.to_string().contains("not of a kind"), "{error}");
+    }
 }
 
 /// Twenty nodes at once through one bootnode: each has enough peers, none far too many, and all are one component.
@@ -208,4 +214,98 @@ async fn a_stopped_node_says_that_it_is_gone() {
     let end = tokio::time::timeout(Duration::from_secs(5), events.next()).await;
     assert_eq!(end, Ok(None));
     handle.shutdown().await;
+}
+
+/// Members of a topic that few nodes have joined find each other, though each has neighbours enough.
+#[tokio::test]
+async fn a_message_on_a_rare_topic_reaches_all_its_members() {
+    const LOW: u32 = 2;
+    let bootnode = bootnode().await;
+    let address = bootnode.address().await;
+    let few = NodeConfig { low_peers: LOW, high_peers: LOW + 2, ..member_config(&address) };
+    let nodes = join_all((0..12).map(|_| node(NodeRole::Node, few.clone()))).await;
+    eventually("neighbours enough", || all_have(&nodes, LOW as usize + 1)).await;
+    let rare: Topic = "rare".parse().unwrap();
+    let mut members = Vec::new();
+    for member in [&nodes[0], &nodes[5], &nodes[11]] {
+        assert!(member.handle.join(rare.clone()).await.unwrap());
+        members.push((member, member.handle.subscribe_events().unwrap()));
+    }
+    for sender in 0..members.len() {
+        eventually("the other members are neighbours", || async {
+            let peers = members[sender].0.handle.peers().await.unwrap();
+            peers.iter().filter(|peer| peer.topics.contains(&rare.to_string())).count() == members.len() - 1
+        })
+        .await;
+        members[sender].0.handle.publish(rare.clone(), format!("from {sender}")).await.unwrap();
+        for (receiver, (_, events)) in members.iter_mut().enumerate() {
+            if receiver != sender {
+                assert_eq!(next_message(events).await.text, format!("from {sender}"));
+            }
+        }
+    }
+}
+
+fn port(address: &Multiaddr) -> u16 {
+    address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None }).unwrap()
+}
+
+/// A node that looks for nobody but its bootnode.
+async fn passive(folder: &Path, bootnode: &Multiaddr) -> Handle {
+    let config = NodeConfig { low_peers: 0, topics: Vec::new(), ..member_config(bootnode) };
+    start_in(folder, NodeRole::Node, config).await.unwrap()
+}
+
+/// Nobody is sent to a node that has ended.
+#[tokio::test]
+async fn a_peer_that_has_gone_is_told_to_nobody() {
+    let bootnode = bootnode().await;
+    let address = bootnode.address().await;
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [gone, stays] =
+        [passive(folders[0].path(), &address).await, passive(folders[1].path(), &address).await];
+    eventually("the bootnode has identified both", || async {
+        bootnode.handle.peers().await.unwrap().iter().filter(|peer| peer.agent.is_some()).count() == 2
+    })
+    .await;
+    let place = port(&gone.listen_addrs().await.unwrap()[0]);
+    gone.shutdown().await;
+    eventually("the bootnode has lost one", || async { bootnode.peers().await == 1 }).await;
+    // In its place listens somebody who takes note of visitors.
+    let listener = std::net::TcpListener::bind(("127.0.0.1", place)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let newcomer = member(&address).await;
+    eventually("the newcomer was told of the other", || async {
+        let peers = newcomer.handle.peers().await.unwrap();
+        peers.iter().any(|peer| peer.peer_id == stays.peer_id())
+    })
+    .await;
+    let visitor = listener.accept();
+    assert!(visitor.is_err(), "{visitor:?} was sent to a peer that has gone");
+}
+
+/// A peer that comes back under its name on another port is found there, through what others say.
+#[tokio::test]
+async fn a_peer_that_comes_back_on_another_port_is_found_there() {
+    let bootnode = bootnode().await;
+    let address = bootnode.address().await;
+    let first = member(&address).await;
+    let folder = tempfile::tempdir().unwrap();
+    let second = passive(folder.path(), &address).await;
+    eventually("both are connected", || async { first.peers().await == 2 }).await;
+    let before = second.listen_addrs().await.unwrap().remove(0);
+    second.shutdown().await;
+    // The old port stays taken, and nobody answers there.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], port(&before)).into()).unwrap();
+    eventually("it is gone", || async { first.peers().await == 1 }).await;
+    let again = passive(folder.path(), &address).await;
+    let now = again.listen_addrs().await.unwrap().remove(0);
+    assert_ne!(now, before);
+    eventually("the first has found it", || async {
+        let peers = first.handle.peers().await.unwrap();
+        peers.iter().any(|peer| peer.peer_id == again.peer_id() && port(&peer.address) == port(&now))
+    })
+    .await;
 }

@@ -24,6 +24,11 @@ pub enum ConnectError {
     /// The address is this node's own.
     #[error("{0} is this node itself")]
     Myself(Multiaddr),
+    /// Not the address of a node that could be dialled.
+    #[error(
+        "\"{0}\" is not of a kind this node can dial: /ip4/…/tcp/… or /ip6/…/tcp/…, with or without /p2p/<peer id>"
+    )]
+    Unsupported(Multiaddr),
     /// The dial failed.
     #[error("cannot connect to {address}: {reason}")]
     Failed {

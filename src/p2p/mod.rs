@@ -11,6 +11,7 @@
 //! One task owns the swarm; everybody else holds a [`Handle`]. Who is dialled and who is closed is decided by
 //! [`peers::Manager`], which knows neither clock nor socket. This room knows nothing of roles, HTTP or the terminal.
 
+mod addresses;
 mod behaviour;
 pub mod command;
 pub mod config;

@@ -4,6 +4,11 @@
 //! one machine then keep it busy for a long while. Here a query asks the peers that are connected and reports all the others as
 //! hearsay; whom to dial, and when, is the connection manager's decision. A search in a network of any size thus costs
 //! one request per connected peer and no connection.
+//!
+//! A node tells others only of peers that it is connected to: in its routing table as in its answers to who is on a topic.
+//! So nobody is sent to a peer that has gone, and there is nothing to be published, renewed or withdrawn.
+
+mod members;
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,12 +16,14 @@ use std::time::Duration;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::kad;
-use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
+
+use super::topics::Topic;
+use members::Members;
 
 /// The network's own Kademlia, apart from the public one.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/hippius/kad/1.0.0");
@@ -28,11 +35,13 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) enum Found {
     /// A peer that is not connected, and where it is said to be.
     Peer(PeerId, Vec<Multiaddr>),
+    /// Peers that are said to be on a topic; where those are that are not connected comes as `Peer`.
+    Members(Topic, Vec<PeerId>),
     /// A peer wanted to store something here; this network keeps no records.
     RecordRefused,
 }
 
-type Inner = kad::Behaviour<MemoryStore>;
+type Inner = kad::Behaviour<Members>;
 
 /// See the module's comment.
 pub(crate) struct Scout {
@@ -53,18 +62,12 @@ impl Scout {
             .set_record_filtering(kad::StoreInserts::FilterBoth)
             .set_kbucket_inserts(kad::BucketInserts::Manual)
             .set_caching(kad::Caching::Disabled);
-        let store = MemoryStoreConfig {
-            max_records: 0,
-            max_provided_keys: 0,
-            max_providers_per_key: 0,
-            max_value_bytes: 0,
-        };
-        let mut inner = Inner::with_config(local, MemoryStore::with_config(local, store), config);
+        let mut inner = Inner::with_config(local, Members::default(), config);
         inner.set_mode(Some(kad::Mode::Server));
         Self { inner }
     }
 
-    /// Puts a peer's addresses into the routing table that others are answered from.
+    /// Puts the addresses of a connected peer into the routing table that others are answered from.
     ///
     /// The last word counts: addresses of before, where the peer may be found no more, are forgotten.
     pub(crate) fn add(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
@@ -72,11 +75,29 @@ impl Scout {
         for address in addresses {
             self.inner.add_address(&peer, address.clone());
         }
+        self.inner.store_mut().located(peer, addresses);
     }
 
-    /// Forgets a peer that cannot be reached, so that others are not sent to it.
+    /// Forgets a peer that is connected no more, so that others are not sent to it.
     pub(crate) fn forget(&mut self, peer: PeerId) {
         self.inner.remove_peer(&peer);
+        self.inner.store_mut().gone(peer);
+    }
+
+    /// A connected peer is on `topic`, and whoever asks is told so. Returns `false` where too many entries are kept already.
+    #[must_use]
+    pub(crate) fn joined(&mut self, peer: PeerId, topic: &Topic) -> bool {
+        self.inner.store_mut().joined(peer, topic)
+    }
+
+    /// It is on `topic` no more.
+    pub(crate) fn left(&mut self, peer: PeerId, topic: &Topic) {
+        self.inner.store_mut().left(peer, topic);
+    }
+
+    /// Asks the connected peers who is on `topic`.
+    pub(crate) fn look_up(&mut self, topic: &Topic) {
+        self.inner.get_providers(members::key(topic));
     }
 
     /// Asks the connected peers for those around a random key.
@@ -172,6 +193,18 @@ impl NetworkBehaviour for Scout {
                 Poll::Ready(ToSwarm::GenerateEvent(kad::Event::InboundRequest {
                     request: kad::InboundRequest::PutRecord { .. } | kad::InboundRequest::AddProvider { .. },
                 })) => return Poll::Ready(ToSwarm::GenerateEvent(Found::RecordRefused)),
+                Poll::Ready(ToSwarm::GenerateEvent(kad::Event::OutboundQueryProgressed {
+                    result:
+                        kad::QueryResult::GetProviders(Ok(kad::GetProvidersOk::FoundProviders { key, providers })),
+                    ..
+                })) => {
+                    if let Some(topic) = members::topic(&key)
+                        && !providers.is_empty()
+                    {
+                        let members = providers.into_iter().collect();
+                        return Poll::Ready(ToSwarm::GenerateEvent(Found::Members(topic, members)));
+                    }
+                }
                 // What else Kademlia tells is either in the dials it asked for or of no use here.
                 Poll::Ready(ToSwarm::GenerateEvent(_) | ToSwarm::NewExternalAddrOfPeer { .. }) => {}
                 Poll::Ready(other) => return Poll::Ready(other.map_out(|_| unreachable_event())),

@@ -121,9 +121,6 @@ pub async fn start(
     for topic in &topics {
         behaviour.gossip.join(topic).map_err(|error| StartError::Setup(error.to_string()))?;
     }
-    for (peer, addresses) in &bootnodes {
-        behaviour.scout.add(*peer, addresses);
-    }
     let mut swarm = Swarm::new(
         transport::build(identity.keypair(), traffic.clone()).map_err(setup)?,
         behaviour,

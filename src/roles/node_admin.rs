@@ -115,6 +115,9 @@ async fn connect(handle: &Handle, request: Request<Incoming>) -> Answer {
     match handle.connect(address).await {
         Ok(peer) => Ok(ok(&json!({ "peer_id": peer.to_base58() }))),
         Err(ConnectError::Gone(_)) => Err(gone(())),
+        Err(error @ ConnectError::Unsupported(_)) => {
+            Err(refusal(StatusCode::BAD_REQUEST, "bad_address", &error.to_string()))
+        }
         Err(error @ ConnectError::Myself(_)) => {
             Err(refusal(StatusCode::BAD_REQUEST, "myself", &error.to_string()))
         }

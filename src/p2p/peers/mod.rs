@@ -3,30 +3,42 @@
 //! Pure: fed events and the time, it answers with actions. The rules, in order of rank:
 //!
 //! * a bootnode that is not connected is dialled again for ever, with growing pauses;
+//! * of each joined topic it wants a few connected peers that are on it; while there are fewer it asks the network who is, and
+//!   dials some: the topic with the fewest first, and none where `high` leaves no room;
 //! * below `low` peers it dials candidates at random, a few at a time, and searches for more: soon at first, then ever
 //!   more rarely as long as nothing changes;
-//! * above `high` peers it closes some at random, but no bootnode, nobody the user asked for, and nobody young;
+//! * above `high` peers it closes some at random, those that dialled us first: but no bootnode, nobody the user asked for, nobody
+//!   young, nobody a topic needs, and never so many that fewer than `low` are left that this node chose to dial;
 //! * at most one dial per peer, and none to a connected one. Of two nodes that hear of each other at the same moment,
-//!   the one with the greater id waits a little, or each would dial the other.
+//!   the one with the greater id waits a little, or each would dial the other;
+//! * nothing that others do makes it ask more often than its budgets allow (`SEARCHES`, `LOOKUPS`).
 //!
 //! Candidates are chosen at random, not by closeness: random graphs of degree three and more are connected with high
-//! probability, while nearest neighbours may form islands.
+//! probability, while nearest neighbours may form islands. They know nothing of topics, though: two members of a rare one are
+//! hardly ever neighbours by chance, hence the second rule.
 
 mod candidates;
+mod needs;
+mod seek;
 mod settings;
+mod trim;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
+use super::handle::Direction;
+use super::topics::Topic;
+use crate::token_bucket::TokenBucket;
 use candidates::Candidates;
+pub use candidates::Source;
+use needs::Needs;
 use settings::{
-    BOOTNODE_BACKOFF, BOOTNODE_MAX_BACKOFF, BOOTNODE_STABLE, REJOIN_PAUSE, SEARCH_FIRST, SEARCH_GAP,
-    SEARCH_MAX, TRIM_GRACE, UNWANTED_PAUSE, YIELD,
+    BOOTNODE_BACKOFF, BOOTNODE_MAX_BACKOFF, LOOKUPS, REJOIN_PAUSE, SEARCH_FIRST, SEARCH_GAP, SEARCHES,
+    STABLE, UNWANTED_PAUSE, YIELD,
 };
 pub use settings::{MAX_DIALS, Settings};
 
@@ -35,20 +47,30 @@ pub use settings::{MAX_DIALS, Settings};
 pub enum Event {
     /// The node listens, or the time asked for by [`Action::WakeAt`] has come.
     Wake,
-    /// A peer's first connection is established, whoever dialled.
-    Connected(PeerId),
+    /// A peer's first connection is established; or, of a peer that is connected, which connection stayed.
+    Connected(PeerId, Direction),
     /// A peer's last connection is closed.
     Disconnected(PeerId),
     /// A dial that this manager asked for came to nothing.
     DialFailed(PeerId),
     /// A peer is said to be at these addresses.
-    Heard(PeerId, Vec<Multiaddr>),
+    Heard(PeerId, Vec<Multiaddr>, Source),
     /// A connected peer can be asked for others.
     CanSearch,
     /// The user asked for this peer: it is never trimmed.
     Wanted(PeerId),
     /// The user closed this peer: it is not dialled for a while.
     Unwanted(PeerId),
+    /// This node has joined a topic, which these connected peers are on.
+    Joined(Topic, Vec<PeerId>),
+    /// This node has left a topic.
+    Left(Topic),
+    /// A connected peer is on a topic.
+    Subscribed(PeerId, Topic),
+    /// A connected peer is on a topic no more.
+    Unsubscribed(PeerId, Topic),
+    /// These peers are said to be on a topic.
+    Members(Topic, Vec<PeerId>),
 }
 
 /// What to do.
@@ -59,6 +81,8 @@ pub enum Action {
     Dial(PeerId, Vec<Multiaddr>),
     /// Ask the network for peers around a random key; what is found comes as `Heard`.
     Search,
+    /// Ask the network who is on a topic; the answer comes as `Members` and `Heard`.
+    LookUp(Topic),
     /// Close a peer's connections; the answer is `Disconnected`.
     Close(PeerId),
     /// Come back with `Wake` at this time; replaces an earlier one. Without it there is nothing to wait for.
@@ -77,6 +101,7 @@ struct Bootnode {
 #[derive(Debug)]
 struct Connection {
     since: Instant,
+    direction: Direction,
     closing: bool,
 }
 
@@ -89,9 +114,14 @@ pub struct Manager {
     dialing: HashSet<PeerId>,
     wanted: HashSet<PeerId>,
     candidates: Candidates,
+    needs: Needs,
+    /// Not before then does a topic get another dial.
+    members_at: Instant,
+    lookups: TokenBucket,
     search_at: Option<Instant>,
     search_pause: Duration,
     last_search: Option<Instant>,
+    searches: TokenBucket,
     random: StdRng,
 }
 
@@ -116,9 +146,13 @@ impl Manager {
             dialing: HashSet::new(),
             wanted: HashSet::new(),
             candidates: Candidates::default(),
+            needs: Needs::default(),
+            members_at: now,
+            lookups: TokenBucket::full(LOOKUPS, now),
             search_at: None,
             search_pause: SEARCH_FIRST,
             last_search: None,
+            searches: TokenBucket::full(SEARCHES, now),
             random: StdRng::seed_from_u64(seed),
         }
     }
@@ -133,15 +167,12 @@ impl Manager {
     pub fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
         match event {
             Event::Wake => {}
-            Event::Connected(peer) => {
-                self.dialing.remove(&peer);
-                self.connected.insert(peer, Connection { since: now, closing: false });
-                self.candidates.reached(peer);
-            }
+            Event::Connected(peer, direction) => self.connected(peer, direction, now),
             Event::Disconnected(peer) => self.disconnected(peer, now),
             Event::DialFailed(peer) => self.dial_failed(peer, now),
-            Event::Heard(peer, addresses) => self.heard(peer, addresses, now),
+            Event::Heard(peer, addresses, source) => self.heard(peer, addresses, source, now),
             Event::CanSearch => {
+                self.needs.hasten(self.settings.topic_peers, now);
                 let earliest = self.last_search.map_or(now, |last| now.max(last + SEARCH_GAP));
                 self.search_at = Some(self.search_at.map_or(earliest, |at| at.min(earliest)));
             }
@@ -156,19 +187,58 @@ impl Manager {
                     bootnode.dial_at = now + UNWANTED_PAUSE;
                 }
             }
+            Event::Joined(topic, peers) => {
+                self.needs.joined(topic, peers.into_iter().filter(|peer| self.stays(*peer)).collect());
+                if !self.connected.is_empty() {
+                    self.needs.hasten(self.settings.topic_peers, now);
+                }
+            }
+            Event::Left(topic) => self.needs.left(&topic),
+            Event::Subscribed(peer, topic) if self.stays(peer) => self.needs.subscribed(peer, &topic),
+            Event::Subscribed(..) => {}
+            Event::Unsubscribed(peer, topic) => self.needs.unsubscribed(peer, &topic),
+            Event::Members(topic, peers) => {
+                for peer in peers {
+                    if peer != self.settings.local && !self.connected.contains_key(&peer) {
+                        self.needs.said(peer, &topic);
+                    }
+                }
+            }
         }
         self.decide(now)
+    }
+
+    fn connected(&mut self, peer: PeerId, direction: Direction, now: Instant) {
+        self.dialing.remove(&peer);
+        if let Some(connection) = self.connected.get_mut(&peer) {
+            connection.direction = direction;
+            return;
+        }
+        if self.connected.is_empty() {
+            self.candidates.forgive(now);
+        }
+        self.connected.insert(peer, Connection { since: now, direction, closing: false });
+        self.candidates.reached(peer);
+        self.needs.connected(peer, now);
+    }
+
+    /// Whether a peer is connected and not about to be closed.
+    fn stays(&self, peer: PeerId) -> bool {
+        self.connected.get(&peer).is_some_and(|connection| !connection.closing)
     }
 
     fn disconnected(&mut self, peer: PeerId, now: Instant) {
         self.wanted.remove(&peer);
         let Some(connection) = self.connected.remove(&peer) else { return };
-        // Fewer than before: look around soon again.
-        self.search_pause = SEARCH_FIRST;
-        self.search_at = None;
+        self.needs.disconnected(peer);
+        let stable = now.saturating_duration_since(connection.since) >= STABLE;
+        if stable {
+            // Fewer than before: look around soon again. One that comes and goes changes nothing.
+            self.search_pause = SEARCH_FIRST;
+            self.search_at = None;
+        }
         let pause = self.jittered(REJOIN_PAUSE);
         self.candidates.pause(peer, now + pause);
-        let stable = now.saturating_duration_since(connection.since) >= BOOTNODE_STABLE;
         let jitter = self.random.random_range(0.5..1.0);
         if let Some(bootnode) = self.bootnodes.iter_mut().find(|bootnode| bootnode.peer == peer) {
             // A full bootnode closes newcomers at once: only a connection that lasted starts the pauses anew.
@@ -190,27 +260,25 @@ impl Manager {
             bootnode.dial_at = now + bootnode.backoff.mul_f64(jitter);
             bootnode.backoff = (bootnode.backoff * 2).min(BOOTNODE_MAX_BACKOFF);
         }
-        self.candidates.failed(peer, now, jitter);
+        if self.candidates.failed(peer, now, jitter) {
+            self.needs.given_up(peer);
+        }
     }
 
-    fn heard(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+    fn heard(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, source: Source, now: Instant) {
         if peer == self.settings.local || self.is_bootnode(peer) {
             return;
         }
         let dial_at = if self.settings.local > peer { now + self.jittered(YIELD) } else { now };
-        self.candidates.heard(peer, addresses, dial_at, &mut self.random);
+        self.candidates.heard(peer, addresses, source, dial_at, &mut self.random);
     }
 
     fn jittered(&mut self, pause: Duration) -> Duration {
-        pause.mul_f64(self.random.random_range(0.75..1.25))
+        jittered(&mut self.random, pause)
     }
 
-    /// Connections that count: those we are about to close do not.
-    fn count(&self) -> usize {
-        self.connected.values().filter(|connection| !connection.closing).count()
-    }
-
-    /// Those of them that are no bootnodes: bootnodes join no topics, so enough of them are still no network.
+    /// Connections that count: neither those we are about to close, nor bootnodes, which join no topics, so that enough of
+    /// them are still no network.
     fn count_peers(&self) -> usize {
         let counts =
             |(peer, connection): &(&PeerId, &Connection)| !connection.closing && !self.is_bootnode(**peer);
@@ -222,6 +290,8 @@ impl Manager {
         let mut wake: Option<Instant> = None;
         let mut wake_at = |at: Instant| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
         self.dial_bootnodes(now, &mut actions, &mut wake_at);
+        self.dial_members(now, &mut actions, &mut wake_at);
+        self.look_up(now, &mut actions, &mut wake_at);
         if self.count_peers() < self.settings.low {
             self.dial_candidates(now, &mut actions, &mut wake_at);
             self.search(now, &mut actions, &mut wake_at);
@@ -235,98 +305,10 @@ impl Manager {
         }
         actions
     }
+}
 
-    fn dial_bootnodes(&mut self, now: Instant, actions: &mut Vec<Action>, wake_at: &mut impl FnMut(Instant)) {
-        for bootnode in &self.bootnodes {
-            if self.connected.contains_key(&bootnode.peer) || self.dialing.contains(&bootnode.peer) {
-                continue;
-            }
-            if bootnode.dial_at <= now {
-                self.dialing.insert(bootnode.peer);
-                actions.push(Action::Dial(bootnode.peer, bootnode.addresses.clone()));
-            } else {
-                wake_at(bootnode.dial_at);
-            }
-        }
-    }
-
-    fn dial_candidates(
-        &mut self,
-        now: Instant,
-        actions: &mut Vec<Action>,
-        wake_at: &mut impl FnMut(Instant),
-    ) {
-        // A bootnode being dialled is as good as a peer to come, but must not hold up the others while it is down.
-        let dialing = self.dialing.iter().filter(|peer| !self.is_bootnode(**peer)).count();
-        let missing = self.settings.low.saturating_sub(self.count_peers() + dialing);
-        let mut slots = missing.min(MAX_DIALS.saturating_sub(dialing));
-        while slots > 0 {
-            let busy = |peer: &PeerId| self.connected.contains_key(peer) || self.dialing.contains(peer);
-            match self.candidates.choose(now, busy, &mut self.random) {
-                Ok((peer, addresses)) => {
-                    self.dialing.insert(peer);
-                    actions.push(Action::Dial(peer, addresses));
-                    slots -= 1;
-                }
-                Err(next) => {
-                    if let Some(at) = next {
-                        wake_at(at);
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    fn search(&mut self, now: Instant, actions: &mut Vec<Action>, wake_at: &mut impl FnMut(Instant)) {
-        if self.connected.is_empty() {
-            // Nobody to ask; `CanSearch` comes with the first peer.
-            self.search_at = None;
-            return;
-        }
-        let pause = self.search_pause;
-        let at = match self.search_at {
-            Some(at) => at,
-            None => now + self.jittered(pause),
-        };
-        if at > now {
-            self.search_at = Some(at);
-            wake_at(at);
-            return;
-        }
-        actions.push(Action::Search);
-        self.last_search = Some(now);
-        let next = now + self.jittered(pause);
-        self.search_at = Some(next);
-        self.search_pause = (pause * 2).min(SEARCH_MAX);
-        wake_at(next);
-    }
-
-    fn trim(&mut self, now: Instant, actions: &mut Vec<Action>, wake_at: &mut impl FnMut(Instant)) {
-        let mut excess = self.count().saturating_sub(self.settings.high);
-        if excess == 0 {
-            return;
-        }
-        let mut old = Vec::new();
-        for (peer, connection) in &self.connected {
-            if connection.closing || self.wanted.contains(peer) || self.is_bootnode(*peer) {
-                continue;
-            }
-            let ripe_at = connection.since + TRIM_GRACE;
-            if ripe_at <= now { old.push(*peer) } else { wake_at(ripe_at) }
-        }
-        // The map's order differs from run to run; sorted, the seed alone decides.
-        old.sort_unstable();
-        while excess > 0 {
-            let Some(peer) = old.choose(&mut self.random).copied() else { return };
-            old.retain(|other| *other != peer);
-            if let Some(connection) = self.connected.get_mut(&peer) {
-                connection.closing = true;
-            }
-            actions.push(Action::Close(peer));
-            excess -= 1;
-        }
-    }
+fn jittered(random: &mut StdRng, pause: Duration) -> Duration {
+    pause.mul_f64(random.random_range(0.75..1.25))
 }
 
 #[cfg(test)]

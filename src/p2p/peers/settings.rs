@@ -6,6 +6,7 @@ use libp2p::PeerId;
 
 use crate::p2p::config::NodeConfig;
 use crate::p2p::limits::NodeRole;
+use crate::token_bucket::Rate;
 
 /// What a manager aims at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Settings {
     pub low: usize,
     /// Above this many it closes some.
     pub high: usize,
+    /// Connected peers wanted on each joined topic.
+    pub topic_peers: usize,
 }
 
 impl Settings {
@@ -24,12 +27,20 @@ impl Settings {
     pub fn new(local: PeerId, role: NodeRole, config: &NodeConfig) -> Self {
         let (low, high) = (config.low_peers as usize, config.high_peers as usize);
         match role {
-            NodeRole::Bootnode => Self { local, low: 0, high },
-            NodeRole::Node => Self { local, low, high: high.max(low) },
+            NodeRole::Bootnode => Self { local, low: 0, high, topic_peers: 0 },
+            NodeRole::Node => Self { local, low, high: high.max(low), topic_peers: TOPIC_PEERS },
         }
     }
 }
 
+/// Neighbours wanted on each topic: as many as gossipsub puts into its mesh.
+pub(super) const TOPIC_PEERS: usize = 6;
+/// Peers remembered of each topic that are said to be on it.
+pub(super) const MAX_SAID: usize = 32;
+/// Pause between two dials, or handfuls of dials, for topics: by then others may have dialled us for the same topic.
+pub(super) const MEMBERS_PAUSE: Duration = Duration::from_secs(1);
+/// How long somebody who is said to be on a topic counts as a member once connected, before saying so.
+pub(super) const SUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
 /// Dials to candidates under way at once. With few, a swarm that starts together fills up in small steps and the
 /// connections made by others count before more are dialled.
 pub const MAX_DIALS: usize = 3;
@@ -37,14 +48,25 @@ pub const MAX_DIALS: usize = 3;
 pub(super) const BOOTNODE_BACKOFF: Duration = Duration::from_millis(250);
 /// Longest pause between two dials of a bootnode.
 pub(super) const BOOTNODE_MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// A connection with a bootnode that lasted this long starts the pauses anew.
-pub(super) const BOOTNODE_STABLE: Duration = Duration::from_secs(10);
+/// A connection that lasted this long starts the pauses anew when it is lost: those of dials to a bootnode, those of
+/// searches for any peer.
+pub(super) const STABLE: Duration = Duration::from_secs(10);
 /// Pause between the first two searches; doubles. The first answers of a network that is just starting are short.
 pub(super) const SEARCH_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause between two searches: the price of a network smaller than `low` is one small query per peer in this time.
 pub(super) const SEARCH_MAX: Duration = Duration::from_secs(30);
 /// Shortest time between two searches, whatever happens.
 pub(super) const SEARCH_GAP: Duration = Duration::from_millis(50);
+/// Searches that may follow each other as fast as the pauses allow, and the time in which one more may: whoever makes a
+/// node search by coming and going gets no more than these.
+pub(super) const SEARCHES: Rate = Rate::one_each(20, Duration::from_secs(3));
+/// Pause between the first two lookups of a topic; doubles.
+pub(super) const LOOKUP_FIRST: Duration = Duration::from_millis(500);
+/// Longest pause between two lookups of a topic. Rare, since of two members the one that comes later finds the other; the
+/// price of a topic with fewer members than wanted is one small query per peer in this time.
+pub(super) const LOOKUP_MAX: Duration = Duration::from_secs(300);
+/// Lookups of all topics together, as [`SEARCHES`]: at first one of each topic that a node may join.
+pub(super) const LOOKUPS: Rate = Rate::one_each(64, Duration::from_secs(3));
 /// How long the peer with the greater id leaves the first dial to the other: a loopback or LAN dial is done by then.
 pub(super) const YIELD: Duration = Duration::from_millis(120);
 /// A connection younger than this is not trimmed, so that a newcomer can learn of others through it.

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use super::{Connecting, Runner, connections};
 use crate::p2p::command::Command;
 use crate::p2p::handle::{ConnectError, JoinError, MAX_TOPICS, Status};
-use crate::p2p::peers;
 use crate::p2p::topics::Topic;
+use crate::p2p::{addresses, peers};
 
 impl Runner {
     /// Carries out a command. Whoever asked may have gone; then nobody wants the answer.
@@ -35,6 +35,7 @@ impl Runner {
                 let joined = self.topics.remove(&topic);
                 if joined {
                     self.swarm.behaviour_mut().gossip.leave(&topic);
+                    self.inbox.push_back(peers::Event::Left(topic));
                 }
                 let _ = reply.send(joined);
             }
@@ -69,11 +70,23 @@ impl Runner {
         }
         // Telling the peers may fail for a full queue; the topic is joined nevertheless and they are told later.
         let _ = self.swarm.behaviour_mut().gossip.join(&topic);
+        let members = self.connected_members(&topic);
+        self.inbox.push_back(peers::Event::Joined(topic.clone(), members));
         self.topics.insert(topic);
         Ok(true)
     }
 
+    fn connected_members(&self, topic: &Topic) -> Vec<PeerId> {
+        let hash = topic.ident().hash();
+        let peers = self.swarm.behaviour().gossip.all_peers();
+        peers.filter(|(_, topics)| topics.contains(&&hash)).map(|(peer, _)| *peer).collect()
+    }
+
     fn connect(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<PeerId, ConnectError>>) {
+        if !addresses::is_tcp(&address) {
+            let _ = reply.send(Err(ConnectError::Unsupported(address)));
+            return;
+        }
         let named = match address.iter().last() {
             Some(Protocol::P2p(peer)) => Some(peer),
             _ => None,

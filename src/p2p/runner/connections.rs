@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::core::ConnectedPoint;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ConnectionId, DialError, ListenError};
 use libp2p::{Multiaddr, PeerId, TransportError, identify, ping};
 use opentelemetry::KeyValue;
@@ -14,15 +13,15 @@ use super::Runner;
 use crate::p2p::event::Event;
 use crate::p2p::handle::{ConnectError, Direction, PeerInfo};
 use crate::p2p::metrics::{PeerTraffic, Refused};
-use crate::p2p::{peers, scout};
+use crate::p2p::peers::Source;
+use crate::p2p::{addresses, peers, scout};
 
 /// A second connection lives this long: by then both sides have sent their subscriptions, which gossipsub sends once per
 /// peer and which would be lost with the connection they were sent on.
 const DOUBLE_GRACE: Duration = Duration::from_secs(1);
-/// Pings in a row that may fail; a connection on which more fail is dead.
+/// A connection on which so many pings in a row are reported as failed is dead. The first that fails after a good one is not
+/// reported, so this is the third without an answer.
 const MAX_PING_FAILURES: u32 = 2;
-/// Addresses taken from one peer's word.
-const MAX_ADDRESSES: usize = 4;
 /// Characters taken of what a peer calls its program.
 const MAX_AGENT_CHARS: usize = 64;
 
@@ -62,7 +61,7 @@ impl Runner {
             let new = Peer { traffic, since, connections, latency: None, agent: None, ping_failures: 0 };
             self.peers.insert(peer, new);
             self.count_peers();
-            self.inbox.push_back(peers::Event::Connected(peer));
+            self.inbox.push_back(peers::Event::Connected(peer, direction));
             tracing::debug!(%peer, %address, ?direction, "connected");
             self.announce(Event::PeerConnected { peer, address });
         }
@@ -75,9 +74,13 @@ impl Runner {
     pub(super) fn on_closed(&mut self, peer: PeerId, id: ConnectionId, remaining: u32) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.connections.retain(|connection| connection.id != id);
+            if let Some(left) = known.connections.first() {
+                self.inbox.push_back(peers::Event::Connected(peer, left.direction));
+            }
         }
         if remaining == 0 && self.peers.remove(&peer).is_some() {
             self.count_peers();
+            self.swarm.behaviour_mut().scout.forget(peer);
             self.inbox.push_back(peers::Event::Disconnected(peer));
             tracing::debug!(%peer, "disconnected");
             self.announce(Event::PeerDisconnected { peer });
@@ -105,10 +108,6 @@ impl Runner {
         tracing::debug!(peer = peer.map(tracing::field::display), reason = describe(error), "dial failed");
         if let Some(peer) = peer {
             self.inbox.push_back(peers::Event::DialFailed(peer));
-            let unreachable = matches!(error, DialError::Transport(_) | DialError::WrongPeerId { .. });
-            if unreachable && !self.peers.contains_key(&peer) {
-                self.swarm.behaviour_mut().scout.forget(peer);
-            }
         }
         if let Some(connecting) = self.connecting.remove(&id) {
             let reason = describe(error);
@@ -134,11 +133,30 @@ impl Runner {
         if !info.protocols.contains(&scout::PROTOCOL) {
             return;
         }
-        let seen_at = known.connections.first().map(|connection| &connection.address);
-        let addresses = usable(&info.listen_addrs, peer, seen_at);
+        let Some(connection) = known.connections.first() else { return };
+        let mut addresses = addresses::of_itself(&info.listen_addrs, peer, &connection.address);
+        if connection.direction == Direction::Outbound
+            && let Some(dialled) = addresses::dialable(&connection.address, peer)
+        {
+            // Nothing says better where it can be reached than having reached it there.
+            addresses.retain(|address| *address != dialled);
+            addresses.insert(0, dialled);
+            addresses.truncate(addresses::MAX_ADDRESSES);
+        }
         self.swarm.behaviour_mut().scout.add(peer, &addresses);
-        self.inbox.push_back(peers::Event::Heard(peer, addresses));
+        self.inbox.push_back(peers::Event::Heard(peer, addresses, Source::Itself));
         self.inbox.push_back(peers::Event::CanSearch);
+    }
+
+    /// Somebody says where a peer is.
+    pub(super) fn on_hearsay(&mut self, peer: PeerId, told: &[Multiaddr]) {
+        let near = self
+            .peers
+            .values()
+            .filter_map(|known| known.connections.first())
+            .any(|connection| addresses::is_loopback(&connection.address));
+        let addresses = addresses::of_hearsay(told, peer, near);
+        self.inbox.push_back(peers::Event::Heard(peer, addresses, Source::Hearsay));
     }
 
     pub(super) fn on_ping(
@@ -157,7 +175,7 @@ impl Runner {
             Err(ping::Failure::Unsupported) => {}
             Err(error) => {
                 known.ping_failures += 1;
-                if known.ping_failures > MAX_PING_FAILURES {
+                if known.ping_failures >= MAX_PING_FAILURES {
                     tracing::debug!(%peer, %error, "closing: the peer answers no pings");
                     self.swarm.close_connection(id);
                 }
@@ -205,36 +223,6 @@ impl Peer {
     }
 }
 
-/// The addresses that this node can dial: TCP over IP, of `peer` if they name one. Loopback addresses are taken from a peer
-/// that was itself seen there (or from hearsay), since from elsewhere they mean another machine.
-pub(super) fn usable(addresses: &[Multiaddr], peer: PeerId, seen_at: Option<&Multiaddr>) -> Vec<Multiaddr> {
-    let local = seen_at.is_none_or(is_loopback);
-    let fits = |address: &&Multiaddr| {
-        let mut parts = address.iter();
-        let host = match parts.next() {
-            Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && (local || !ip.is_loopback()),
-            Some(Protocol::Ip6(ip)) => !ip.is_unspecified() && (local || !ip.is_loopback()),
-            _ => false,
-        };
-        let port = matches!(parts.next(), Some(Protocol::Tcp(port)) if port != 0);
-        let rest = match parts.next() {
-            None => true,
-            Some(Protocol::P2p(named)) => named == peer && parts.next().is_none(),
-            Some(_) => false,
-        };
-        host && port && rest
-    };
-    addresses.iter().filter(fits).take(MAX_ADDRESSES).cloned().collect()
-}
-
-fn is_loopback(address: &Multiaddr) -> bool {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
-        _ => false,
-    }
-}
-
 /// Every value of the label `result` of `p2p_dials`: `ok`, and those of [`dial_result`].
 pub(super) const DIAL_RESULTS: [&str; 8] =
     ["ok", "myself", "no_address", "not_needed", "aborted", "wrong_peer", "limit", "unreachable"];
@@ -274,36 +262,4 @@ fn innermost(error: &dyn Error) -> String {
         inner = source;
     }
     inner.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn addresses(texts: &[&str]) -> Vec<Multiaddr> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn only_addresses_that_can_be_dialled_are_taken_from_others() {
-        let peer = PeerId::random();
-        let good = format!("/ip4/10.0.0.1/tcp/4000/p2p/{peer}");
-        let stranger = format!("/ip4/10.0.0.1/tcp/4000/p2p/{}", PeerId::random());
-        let all = addresses(&[
-            "/ip4/127.0.0.1/tcp/4001",
-            "/ip4/0.0.0.0/tcp/4001",
-            "/ip4/10.0.0.1/tcp/0",
-            "/ip4/10.0.0.1/udp/4001/quic-v1",
-            "/dns4/localhost/tcp/80",
-            "/memory/5",
-            &good,
-            &stranger,
-        ]);
-        let near = "/ip4/127.0.0.1/tcp/50000".parse().unwrap();
-        let far = "/ip4/10.0.0.1/tcp/50000".parse().unwrap();
-        assert_eq!(usable(&all, peer, Some(&near)), addresses(&["/ip4/127.0.0.1/tcp/4001", &good]));
-        assert_eq!(usable(&all, peer, Some(&far)), addresses(&[&good]));
-        let many = vec![near.clone(); 50];
-        assert_eq!(usable(&many, peer, Some(&near)).len(), MAX_ADDRESSES);
-    }
 }

@@ -83,10 +83,11 @@ struct Connecting {
 impl Runner {
     pub(crate) fn new(parts: Parts) -> Self {
         catalogue::P2P_DIALS.start_at_zero(&parts.instruments.dials, connections::DIAL_RESULTS);
+        let joined = parts.topics.iter().map(|topic| peers::Event::Joined(topic.clone(), Vec::new()));
         Self {
+            inbox: joined.chain([peers::Event::Wake]).collect(),
             swarm: parts.swarm,
             manager: parts.manager,
-            inbox: VecDeque::from([peers::Event::Wake]),
             manager_wake: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
@@ -147,6 +148,7 @@ impl Runner {
                 match action {
                     Action::Dial(peer, addresses) => self.dial(peer, addresses),
                     Action::Search => self.swarm.behaviour_mut().scout.search(),
+                    Action::LookUp(topic) => self.swarm.behaviour_mut().scout.look_up(&topic),
                     Action::Close(peer) => {
                         tracing::debug!(%peer, "closing: more peers than wanted");
                         let _ = self.swarm.disconnect_peer_id(peer);
@@ -223,7 +225,10 @@ impl Runner {
             BehaviourEvent::Gossip(Heard::Event(event)) => self.on_gossipsub_event(event),
             BehaviourEvent::Gossip(Heard::Blocked(peer)) => self.on_blocked(peer),
             BehaviourEvent::Scout(Found::Peer(peer, addresses)) => {
-                self.inbox.push_back(peers::Event::Heard(peer, connections::usable(&addresses, peer, None)));
+                self.on_hearsay(peer, &addresses);
+            }
+            BehaviourEvent::Scout(Found::Members(topic, members)) => {
+                self.inbox.push_back(peers::Event::Members(topic, members));
             }
             BehaviourEvent::Scout(Found::RecordRefused) => self.refusals.add(Refused::Record, 1),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
@@ -243,11 +248,13 @@ impl Runner {
             }
             gossipsub::Event::Subscribed { peer_id, topic, .. } => {
                 if let Ok(topic) = topic.as_str().parse() {
-                    self.announce(Event::PeerJoinedTopic { peer: peer_id, topic });
+                    self.on_subscribed(peer_id, topic);
                 }
             }
             gossipsub::Event::Unsubscribed { peer_id, topic } => {
-                if let Ok(topic) = topic.as_str().parse() {
+                if let Ok(topic) = topic.as_str().parse::<Topic>() {
+                    self.swarm.behaviour_mut().scout.left(peer_id, &topic);
+                    self.inbox.push_back(peers::Event::Unsubscribed(peer_id, topic.clone()));
                     self.announce(Event::PeerLeftTopic { peer: peer_id, topic });
                 }
             }
@@ -259,6 +266,17 @@ impl Runner {
                 tracing::debug!(peer = %peer_id, "the peer does not speak gossipsub");
             }
         }
+    }
+
+    fn on_subscribed(&mut self, peer: PeerId, topic: Topic) {
+        // The connection it came on may be closed by now; then nobody would ever take the entry out again.
+        if self.peers.contains_key(&peer) {
+            if !self.swarm.behaviour_mut().scout.joined(peer, &topic) {
+                self.refusals.add(Refused::Record, 1);
+            }
+            self.inbox.push_back(peers::Event::Subscribed(peer, topic.clone()));
+        }
+        self.announce(Event::PeerJoinedTopic { peer, topic });
     }
 
     /// Tells the subscribers; without any there is nobody to tell.

@@ -1,0 +1,187 @@
+//! Which of the addresses that peers tell are worth remembering.
+
+use std::net::IpAddr;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+
+/// Addresses taken of one peer …
+pub(crate) const MAX_ADDRESSES: usize = 4;
+/// … and of one kind, as long as there are others: a machine with many interfaces has many of its own network, of which others
+/// elsewhere can use none.
+const MAX_OF_SCOPE: usize = 2;
+
+/// From where an address can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Machine,
+    Network,
+    World,
+}
+
+fn scope(ip: IpAddr) -> Scope {
+    let ip = ip.to_canonical();
+    let local = match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    match ip.is_loopback() {
+        true => Scope::Machine,
+        false if local => Scope::Network,
+        false => Scope::World,
+    }
+}
+
+fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Whether the address means the machine it is used on.
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
+    ip(address).is_some_and(|ip| scope(ip) == Scope::Machine)
+}
+
+/// Whether the address is of the kind that this node's transport takes: TCP over IP, with or without a peer's name.
+pub(crate) fn is_tcp(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)))
+        && matches!(parts.next(), Some(Protocol::Tcp(_)))
+        && matches!((parts.next(), parts.next()), (None | Some(Protocol::P2p(_)), None))
+}
+
+/// The address without the peer's name, if this node can dial it: TCP over IP, and of `peer` if it names one.
+pub(crate) fn dialable(address: &Multiaddr, peer: PeerId) -> Option<Multiaddr> {
+    let mut parts = address.iter();
+    let host = parts.next()?;
+    match host {
+        Protocol::Ip4(ip) if !ip.is_unspecified() && !ip.is_multicast() => {}
+        // A link-local address is of use only with the name of an interface, which a multiaddr of TCP does not carry.
+        Protocol::Ip6(ip) if !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local() => {}
+        _ => return None,
+    }
+    let port = parts.next().filter(|part| matches!(part, Protocol::Tcp(port) if *port != 0))?;
+    match parts.next() {
+        None => {}
+        Some(Protocol::P2p(named)) if named == peer && parts.next().is_none() => {}
+        Some(_) => return None,
+    }
+    Some(Multiaddr::empty().with(host).with(port))
+}
+
+/// What a peer says of itself, best first: the address at which it was seen, then those of the same kind. Loopback addresses
+/// are taken only of a peer that was itself seen there, since from elsewhere they mean another machine.
+pub(crate) fn of_itself(addresses: &[Multiaddr], peer: PeerId, seen_at: &Multiaddr) -> Vec<Multiaddr> {
+    let seen = ip(seen_at);
+    let mut usable = usable(addresses, peer, is_loopback(seen_at));
+    usable.sort_by_key(|address| {
+        let at = ip(address);
+        (at != seen, at.map(scope) != seen.map(scope))
+    });
+    pick(usable)
+}
+
+/// What others say of a peer. `near`: this node has neighbours on its own machine, so that loopback addresses may mean something.
+pub(crate) fn of_hearsay(addresses: &[Multiaddr], peer: PeerId, near: bool) -> Vec<Multiaddr> {
+    pick(usable(addresses, peer, near))
+}
+
+fn usable(addresses: &[Multiaddr], peer: PeerId, loopback: bool) -> Vec<Multiaddr> {
+    let mut usable: Vec<Multiaddr> = Vec::new();
+    for address in addresses.iter().filter_map(|address| dialable(address, peer)) {
+        if (loopback || !is_loopback(&address)) && !usable.contains(&address) {
+            usable.push(address);
+        }
+    }
+    usable
+}
+
+fn pick(addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let mut scopes = Vec::new();
+    let (mut picked, rest): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| {
+        let scope = ip(address).map(scope);
+        scopes.push(scope);
+        scopes.iter().filter(|other| **other == scope).count() <= MAX_OF_SCOPE
+    });
+    picked.extend(rest);
+    picked.truncate(MAX_ADDRESSES);
+    picked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<Multiaddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn at(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_addresses_that_can_be_dialled_are_taken_and_without_the_name() {
+        let peer = PeerId::random();
+        let named = format!("/ip4/10.0.0.1/tcp/4000/p2p/{peer}");
+        let stranger = format!("/ip4/10.0.0.1/tcp/4001/p2p/{}", PeerId::random());
+        let all = addresses(&[
+            "/ip4/0.0.0.0/tcp/4001",
+            "/ip4/10.0.0.1/tcp/0",
+            "/ip4/10.0.0.1/udp/4001/quic-v1",
+            "/ip4/10.0.0.1/tcp/4001/ws",
+            "/ip4/224.0.0.1/tcp/4001",
+            "/ip6/fe80::1/tcp/4001",
+            "/dns4/localhost/tcp/80",
+            "/memory/5",
+            &named,
+            &stranger,
+            "/ip4/10.0.0.1/tcp/4000",
+        ]);
+        let expected = addresses(&["/ip4/10.0.0.1/tcp/4000"]);
+        assert_eq!(of_itself(&all, peer, &at("/ip4/10.0.0.1/tcp/50000")), expected);
+        assert_eq!(of_hearsay(&all, peer, false), expected);
+    }
+
+    #[test]
+    fn loopback_counts_among_neighbours_on_one_machine_only() {
+        let peer = PeerId::random();
+        let all = addresses(&["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/ip4/10.0.0.1/tcp/1"]);
+        assert_eq!(of_itself(&all, peer, &at("/ip4/127.0.0.1/tcp/50000")), all);
+        assert_eq!(of_itself(&all, peer, &at("/ip4/10.0.0.9/tcp/50000")), all[2..]);
+        assert_eq!(of_hearsay(&all, peer, true), all);
+        assert_eq!(of_hearsay(&all, peer, false), all[2..]);
+    }
+
+    #[test]
+    fn where_a_peer_was_seen_comes_first_and_no_kind_of_address_crowds_out_the_others() {
+        let peer = PeerId::random();
+        let all = addresses(&[
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/172.17.0.1/tcp/1",
+            "/ip4/172.18.0.1/tcp/1",
+            "/ip4/172.19.0.1/tcp/1",
+            "/ip4/192.168.0.7/tcp/1",
+            "/ip6/2001:db8::7/tcp/1",
+            "/ip4/203.0.113.7/tcp/1",
+        ]);
+        assert_eq!(
+            of_itself(&all, peer, &at("/ip4/192.168.0.7/tcp/50000")),
+            addresses(&[
+                "/ip4/192.168.0.7/tcp/1",
+                "/ip4/172.17.0.1/tcp/1",
+                "/ip6/2001:db8::7/tcp/1",
+                "/ip4/203.0.113.7/tcp/1",
+            ])
+        );
+        assert_eq!(
+            of_itself(&all, peer, &at("/ip4/203.0.113.7/tcp/50000"))[..2],
+            addresses(&["/ip4/203.0.113.7/tcp/1", "/ip6/2001:db8::7/tcp/1"])
+        );
+        let many: Vec<Multiaddr> = (1..=50).map(|port| at(&format!("/ip4/10.0.0.1/tcp/{port}"))).collect();
+        assert_eq!(of_hearsay(&many, peer, false), many[..MAX_ADDRESSES]);
+    }
+}
