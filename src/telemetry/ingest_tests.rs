@@ -14,6 +14,7 @@ use super::super::exposition;
 use super::super::store::{PUSHES, Store, StoreSettings};
 use super::super::token::Token;
 use super::*;
+use crate::token_bucket::Rate;
 
 /// A store with one process.
 struct Fixture {
