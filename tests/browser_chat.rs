@@ -1,10 +1,10 @@
 //! The client in a real browser, against servers in this process, in a network namespace with nothing but loopback.
 //!
-//! Needs root, Node 20, Chromium and `npm ci` in `tests/browser`. The tests themselves are
+//! Needs root or user namespaces, Node 20, Chromium and `npm ci` in `tests/browser`. The tests themselves are
 //! `tests/browser/*.test.mjs`; `BROWSER_TEST=pattern` runs only those whose name matches, `SCREENSHOTS=folder` keeps
 //! pictures, and `VERBOSE=1` shows the pages' consoles.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -20,50 +20,32 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
+#[path = "support/namespace.rs"]
+mod namespace;
 mod support_signaling;
 
 use support_signaling::metrics::Metrics;
-
-/// Set in the copy of this test that runs inside the namespace.
-const INSIDE: &str = "HIPPIUS_BROWSER_TEST_INSIDE";
 
 const NAME: &str = "browsers_find_each_other_talk_and_mend";
 
 #[test]
 fn browsers_find_each_other_talk_and_mend() {
-    if std::env::var_os(INSIDE).is_none() {
-        return in_a_namespace();
-    }
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip(8) is installed");
-    assert!(up.success(), "loopback could not be switched on");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(drive());
-}
-
-/// Runs this test again, alone with a loopback interface.
-fn in_a_namespace() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     assert!(
         folder.join("node_modules/playwright-core").exists(),
         "the browser test needs its modules: run `npm ci` in tests/browser"
     );
-    let status = Command::new("unshare")
-        .args(["--net", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", NAME, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare(1) is installed");
-    assert!(
-        status.success(),
-        "the browser test failed, or this user may not make a network namespace (run as root)"
-    );
+    if namespace::inside(NAME) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(drive(&folder));
+    }
 }
 
 /// The signaling server, which the test stops and starts.
 struct Signaling {
     server: Option<SignalingServer>,
     address: SocketAddr,
+    config: SignalingConfig,
     metrics: Metrics,
 }
 
@@ -73,17 +55,23 @@ impl Signaling {
             let listener = TcpListener::bind(self.address).await.unwrap();
             self.address = listener.local_addr().unwrap();
             let instruments = SignalingInstruments::new(&self.metrics.meter());
-            self.server = Some(SignalingServer::start(listener, SignalingConfig::default(), instruments));
+            self.server = Some(SignalingServer::start(listener, self.config.clone(), instruments));
         }
     }
 }
 
-async fn drive() {
-    let mut signaling =
-        Signaling { server: None, address: "127.0.0.1:0".parse().unwrap(), metrics: Metrics::new() };
+async fn drive(folder: &Path) {
+    // Both address families on one port: the namespace has nothing but loopback.
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let mut signaling = Signaling {
+        server: None,
+        address: everywhere,
+        config: SignalingConfig::default(),
+        metrics: Metrics::new(),
+    };
     signaling.start().await;
     let port = signaling.address.port();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(everywhere).await.unwrap();
     let meter = SdkMeterProvider::builder().build().meter("test");
     let config = WebConfig { signaling_port: Some(port), ..WebConfig::default() };
     let web = WebServer::start(listener, config, WebInstruments::new(&meter));
@@ -101,7 +89,12 @@ async fn drive() {
                         server.shutdown(Duration::from_secs(2)).await;
                     }
                 }
-                "/start" => signaling.start().await,
+                // With other limits: `/start?max_room_peers=2`; without a query, the defaults.
+                "/start" => {
+                    let wanted = request.uri().query().unwrap_or_default().replace('&', "\n");
+                    signaling.config = toml::from_str(&wanted).unwrap();
+                    signaling.start().await;
+                }
                 _ => {
                     let direct = signaling.metrics.sum("webrtc_connections", &[("type", "direct")]);
                     return http::json(StatusCode::OK, &serde_json::json!({ "direct": direct }));
@@ -111,19 +104,19 @@ async fn drive() {
         }
     });
 
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
-    let mut tests: Vec<_> = std::fs::read_dir(&folder)
+    let mut tests: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
         .collect();
     tests.sort();
     let mut node = Command::new("node");
-    node.arg("--test")
+    // One file after the other: they stop and start the same server.
+    node.args(["--test", "--test-concurrency=1"])
         .args(std::env::var("BROWSER_TEST").map(|only| format!("--test-name-pattern={only}")))
         .args(tests)
-        .current_dir(&folder)
-        .env("WEB_URL", format!("http://{}", web.local_addr()))
+        .current_dir(folder)
+        .env("WEB_URL", format!("http://127.0.0.1:{}", web.local_addr().port()))
         .env("CONTROL_URL", format!("http://{control_address}"))
         .stdin(Stdio::null());
     // Every test in there has a time limit of its own.

@@ -16,6 +16,7 @@ let selected = null;
 let signaling = null;
 let signalingUrl = "";
 let iceServers = [];
+/** Tries in a row that led nowhere; the first one is over before anybody could read about it. */
 let failures = 0;
 
 // --- people ----------------------------------------------------------------------------------------------
@@ -35,8 +36,11 @@ function tidy(peer) {
   if (!peer.present && idle && peer.entries.length === 0 && selected !== peer.id) peers.delete(peer.id);
 }
 
+/** Whether who is here is known; else it is who was here last. */
+const informed = () => signaling?.state === "online" || (failures < 2 && !signaling?.refusal);
+
 function paint() {
-  view.paintPeople([...peers.values()], selected, select);
+  view.paintPeople([...peers.values()], selected, select, informed());
   view.paintConversation(selected ? peers.get(selected) : null);
 }
 
@@ -77,10 +81,13 @@ function fail(peer, reason) {
   paint();
 }
 
-/** A new link with `peer` in place of the one there was. */
+/** A new link with `peer` in place of the one there was; null if there are too many. */
 function link(peer) {
   const open = [...peers.values()].filter((other) => other.link && other !== peer).length;
-  if (open >= MAX_LINKS) return null;
+  if (open >= MAX_LINKS) {
+    fail(peer, "too-many");
+    return null;
+  }
   peer.link?.close();
   const link = new Link({
     selfId: identity.id,
@@ -114,6 +121,9 @@ function linkChanged(peer, link) {
       note(peer, `Connected to ${name}`);
     }
     view.announce(`Connected to ${name}`);
+  } else if (peer.state === "interrupted") {
+    // What broke it may have broken the way to the server as well.
+    signaling?.check();
   } else if (peer.state === "closed" || peer.state === "failed") {
     peer.link = null;
     peer.path = "";
@@ -168,6 +178,7 @@ function listen() {
   signaling.addEventListener("state", () => {
     failures = signaling.state === "online" ? 0 : failures + (signaling.state === "waiting" ? 1 : 0);
     view.paintSignaling(signaling, signalingUrl, failures);
+    paint();
   });
   signaling.addEventListener("renamed", () => view.paintSelf(identity));
   signaling.addEventListener("Registered", ({ detail }) => registered(detail));
@@ -218,6 +229,7 @@ function registered({ peers: here, ice_servers: given }) {
   for (const id of identity.talks) if (ids.has(id)) connect(peerOf(id));
   identity.update({ talks: [] });
   for (const peer of peers.values()) {
+    peer.link?.resume();
     if (peer.state === "open") report(peer);
     else if (peer.wanted && peer.reason === "signaling") connect(peer);
   }
@@ -230,7 +242,8 @@ function present({ peer_id: id, name }) {
   const peer = peerOf(id);
   peer.present = true;
   peer.name = cleanName(String(name ?? ""));
-  if (peer.wanted && peer.state === "failed" && peer.reason === "gone") connect(peer);
+  peer.link?.resume();
+  if (peer.wanted && peer.state === "failed" && ["gone", "away"].includes(peer.reason)) connect(peer);
 }
 
 // --- by id and by link -----------------------------------------------------------------------------------
@@ -298,7 +311,7 @@ function wire() {
     identity.update({ name: cleanName(byId("name").value) });
     byId("name").value = identity.name;
     view.paintSelf(identity);
-    if (signaling?.state === "online") signaling.connect();
+    if (signaling?.state === "online" || signaling?.refusal) signaling.connect();
   });
   byId("name").addEventListener("keydown", (event) => event.key === "Enter" && byId("name").blur());
   byId("signaling-help-action").addEventListener("click", () => {
@@ -338,7 +351,7 @@ function wire() {
   setInterval(() => {
     for (const peer of peers.values()) if (peer.state === "open") report(peer);
   }, REPORT_INTERVAL_MS);
-  setInterval(() => signaling?.state === "waiting" && view.paintSignaling(signaling, signalingUrl, failures), 1_000);
+  setInterval(() => signaling?.retryAt && view.paintSignaling(signaling, signalingUrl, failures), 1_000);
 }
 
 async function begin() {

@@ -9,10 +9,12 @@ const CONNECT_TIMEOUT_MS = 20_000;
 const RESTART_AFTER_MS = 3_000;
 const RECOVER_TIMEOUT_MS = 15_000;
 const STATS_INTERVAL_MS = 2_000;
-const MAX_RETRIES = 3;
+/** Somebody who reloads or changes networks is away for a second or two; the server keeps their place for three. */
+const RESEND_AFTER_MS = 700;
+const MAX_RESENDS = 3;
 const MAX_TEXT = 4_000;
-/** Candidates that arrive before the description they belong to. */
-const MAX_EARLY_CANDIDATES = 64;
+/** Candidates kept, of either side: those that arrive before their description, and those that may have to be sent again. */
+const MAX_CANDIDATES = 64;
 const MAX_BUFFERED_BYTES = 1024 * 1024;
 
 /**
@@ -29,11 +31,14 @@ export class Link extends EventTarget {
   #answerPending = false;
   #ignoreOffer = false;
   #early = [];
+  #candidates = [];
+  /** Why something of this negotiation did not get to the peer; empty while nothing is known to be lost. */
+  #lost = "";
   #work = Promise.resolve();
   #deadline = 0;
   #restart = 0;
-  #retry = 0;
-  #retries = 0;
+  #resendTimer = 0;
+  #resends = 0;
   #statsTimer = 0;
   #nextId = 1;
 
@@ -66,12 +71,28 @@ export class Link extends EventTarget {
     this.#queue(() => this.#candidate(JSON.parse(text)));
   }
 
-  /** The server could not hand over what was sent. */
+  /** The server could not hand over what was sent, because the peer is `away`, `gone` or `busy`. */
   onUndelivered(reason) {
-    if (this.state !== "connecting" || this.#retry) return;
-    if (this.#retries >= MAX_RETRIES || reason === "gone") return this.#end("failed", reason);
-    this.#retries += 1;
-    this.#retry = setTimeout(() => this.#fresh(), 700 * this.#retries);
+    if (!this.#pc) return;
+    if (this.state === "connecting" && reason === "gone") return this.#end("failed", reason);
+    this.#lost = reason;
+    if (this.#resendTimer) return;
+    if (this.#resends < MAX_RESENDS) {
+      this.#resends += 1;
+      this.#resendTimer = setTimeout(() => this.#resend(), RESEND_AFTER_MS * this.#resends);
+    } else if (this.state === "connecting") {
+      this.#end("failed", reason);
+    }
+    // An open or interrupted link waits for `resume`: it may mend without, and has a deadline otherwise.
+  }
+
+  /** There is a way to the peer again: what may be lost, also without anybody having said so, is sent once more. */
+  resume() {
+    const waiting = this.state === "connecting" || this.#pc?.signalingState === "have-local-offer";
+    if (!waiting && !this.#lost) return;
+    if (this.state === "interrupted") this.#expect(RECOVER_TIMEOUT_MS);
+    this.#resends = 0;
+    this.#resend();
   }
 
   /** Sends a text; its number, or 0 if the channel does not take it. */
@@ -98,7 +119,10 @@ export class Link extends EventTarget {
     const current = (handler) => (event) => pc === this.#pc && handler(event);
     pc.addEventListener("negotiationneeded", current(() => this.#offer(pc)));
     pc.addEventListener("icecandidate", current(({ candidate }) => {
-      if (candidate) this.#signal("IceCandidate", { candidate: JSON.stringify(candidate) });
+      if (!candidate) return;
+      const text = JSON.stringify(candidate);
+      if (this.#candidates.length < MAX_CANDIDATES) this.#candidates.push(text);
+      this.#tell("IceCandidate", { candidate: text });
     }));
     pc.addEventListener("connectionstatechange", current(() => this.#connectionChanged(pc)));
     channel.addEventListener("open", current(() => this.#opened()));
@@ -113,12 +137,42 @@ export class Link extends EventTarget {
       this.#makingOffer = true;
       await pc.setLocalDescription();
       if (pc !== this.#pc || pc.localDescription?.type !== "offer") return;
-      const sent = this.#signal("Offer", { sdp: pc.localDescription.sdp });
+      this.#candidates = [];
+      const sent = this.#tell("Offer", { sdp: pc.localDescription.sdp });
       if (!sent && this.state === "connecting") this.#end("failed", "signaling");
     } catch (error) {
       console.warn("offer", error);
     } finally {
       if (pc === this.#pc) this.#makingOffer = false;
+    }
+  }
+
+  /** Sends to the peer; false if that is not possible now, which is remembered. */
+  #tell(type, fields) {
+    const sent = this.#signal(type, fields);
+    if (!sent) this.#lost = "signaling";
+    // A description stands for everything before it.
+    else if (type !== "IceCandidate") this.#lost = "";
+    return sent;
+  }
+
+  /** Sends again what this side said last: an offer that has no answer, the answer, or the candidates. */
+  #resend() {
+    clearTimeout(this.#resendTimer);
+    this.#resendTimer = 0;
+    this.#lost = "";
+    const local = this.#pc?.localDescription;
+    if (!local) return;
+    if (this.#pc.signalingState === "have-local-offer") {
+      // With all candidates that were found so far.
+      this.#tell("Offer", { sdp: local.sdp });
+    } else if (local.type === "offer") {
+      for (const candidate of this.#candidates) this.#tell("IceCandidate", { candidate });
+    } else if (this.state === "connecting") {
+      // The peer may have begun anew meanwhile, and an answer to what it has forgotten would confuse it.
+      this.#fresh();
+    } else {
+      this.#tell("Answer", { sdp: local.sdp });
     }
   }
 
@@ -133,13 +187,18 @@ export class Link extends EventTarget {
     const ready = !this.#makingOffer && (this.#pc.signalingState === "stable" || this.#answerPending);
     const collision = description.type === "offer" && !ready;
     this.#ignoreOffer = collision && !this.#polite;
-    if (this.#ignoreOffer) return;
+    if (this.#ignoreOffer) {
+      // The peer waits for an offer of this side that it has perhaps never seen; it is there to take it now.
+      if (this.#lost) this.#resend();
+      return;
+    }
     // Taking back the very first offer would take the data channel's transport with it, and Chromium does not
     // give the channel another. Nothing is lost with a connection that has not begun.
     if (collision && !before) this.#fresh();
     const pc = this.#pc;
     if (description.type === "answer" && pc.signalingState !== "have-local-offer") return;
     this.#answerPending = description.type === "answer";
+    if (this.#answerPending) this.#lost = "";
     try {
       await pc.setRemoteDescription(description);
     } finally {
@@ -148,13 +207,15 @@ export class Link extends EventTarget {
     for (const candidate of this.#early.splice(0)) await this.#add(pc, candidate);
     if (description.type === "offer") {
       await pc.setLocalDescription();
-      if (pc === this.#pc) this.#signal("Answer", { sdp: pc.localDescription.sdp });
+      if (pc !== this.#pc) return;
+      this.#candidates = [];
+      this.#tell("Answer", { sdp: pc.localDescription.sdp });
     }
   }
 
   async #candidate(candidate) {
     if (!this.#pc?.remoteDescription) {
-      if (!this.#ignoreOffer && this.#early.length < MAX_EARLY_CANDIDATES) this.#early.push(candidate);
+      if (!this.#ignoreOffer && this.#early.length < MAX_CANDIDATES) this.#early.push(candidate);
       return;
     }
     await this.#add(this.#pc, candidate);
@@ -196,14 +257,14 @@ export class Link extends EventTarget {
   #opened() {
     if (this.#channel?.readyState !== "open") return;
     clearTimeout(this.#deadline);
-    this.#retries = 0;
+    this.#resends = 0;
     this.#set("open");
     this.#measure(this.#pc);
   }
 
   #expect(ms) {
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#end("failed", "no-route"), ms);
+    this.#deadline = setTimeout(() => this.#end("failed", this.#lost || "no-route"), ms);
   }
 
   #end(state, reason) {
@@ -213,9 +274,11 @@ export class Link extends EventTarget {
   }
 
   #drop() {
-    for (const timer of [this.#deadline, this.#restart, this.#retry, this.#statsTimer]) clearTimeout(timer);
-    this.#retry = 0;
+    for (const timer of [this.#deadline, this.#restart, this.#resendTimer, this.#statsTimer]) clearTimeout(timer);
+    this.#resendTimer = 0;
     this.#early = [];
+    this.#candidates = [];
+    this.#lost = "";
     this.#makingOffer = this.#answerPending = this.#ignoreOffer = false;
     const pc = this.#pc;
     this.#pc = this.#channel = null;

@@ -2,14 +2,25 @@
 
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 10_000;
-/** The server pings every 20 s, which a page cannot see; an open that hangs it can. */
+/** Refused: somebody has to leave, or something to change, before another try makes sense. */
+const REFUSED_DELAY_MS = 20_000;
+/** From the first packet to being registered. */
 const OPEN_TIMEOUT_MS = 8_000;
-/** Another window resumed this id; see docs/signaling.md. */
+/** The server's pings do not reach scripts. After so long without a message the page asks whether anybody is there … */
+const QUIET_MS = 30_000;
+/** … and takes the connection for dead without an answer. */
+const ANSWER_TIMEOUT_MS = 5_000;
+const LOOK_INTERVAL_MS = 5_000;
+/** Close codes of docs/signaling.md: another window resumed this id; the client did something wrong, or there is no place. */
 const CLOSE_REPLACED = 4001;
+const CLOSE_REFUSALS = [1002, 1003, 1007, 1008, 1009, 1013];
+/** A page that slept before it could say who it is did nothing wrong. */
+const REGISTER_TIMEOUT = "register timeout";
 
 /**
- * Events, each a CustomEvent: `state` ({state, retryAt}), and every message of the server by its type, with the
- * payload as detail. States: `connecting`, `online`, `waiting` (until retryAt), `replaced`.
+ * Events, each a CustomEvent: `state`, and every message of the server by its type, with the payload as detail.
+ * States: `connecting`, `online`, `waiting` (until retryAt), `refused` (until retryAt), `replaced`. `refusal` is why the
+ * server did not take this client ({code, message}), from then on until it does or there is another reason.
  */
 export class Signaling extends EventTarget {
   #url;
@@ -17,6 +28,8 @@ export class Signaling extends EventTarget {
   #socket = null;
   #timer = 0;
   #delay = FIRST_DELAY_MS;
+  #heardAt = 0;
+  #answerTimer = 0;
 
   constructor(url, identity) {
     super();
@@ -24,24 +37,35 @@ export class Signaling extends EventTarget {
     this.#identity = identity;
     this.state = "connecting";
     this.retryAt = 0;
-    addEventListener("online", () => this.#hurry());
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.#hurry());
+    this.refusal = null;
+    for (const event of ["online", "offline"]) addEventListener(event, () => this.check());
+    navigator.connection?.addEventListener("change", () => this.check());
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.check());
+    // Timers rest while a machine sleeps: the first look after it finds a long silence.
+    setInterval(() => this.state === "online" && Date.now() - this.#heardAt >= QUIET_MS && this.check(), LOOK_INTERVAL_MS);
   }
 
   /** Connects now, whatever was planned. Also makes a new name or id known. */
   connect() {
-    clearTimeout(this.#timer);
-    const old = this.#socket;
-    this.#socket = null;
-    old?.close(3000, "again");
+    this.#letGo(3000, "again");
     this.#set("connecting");
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
-    const current = () => socket === this.#socket;
-    this.#timer = setTimeout(() => current() && socket.readyState === WebSocket.CONNECTING && socket.close(), OPEN_TIMEOUT_MS);
-    socket.addEventListener("open", () => current() && this.#register());
-    socket.addEventListener("message", (event) => current() && this.#receive(event.data));
-    socket.addEventListener("close", (event) => current() && this.#closed(event.code));
+    const current = (handler) => (event) => socket === this.#socket && handler(event);
+    this.#timer = setTimeout(current(() => this.#wait()), OPEN_TIMEOUT_MS);
+    socket.addEventListener("open", current(() => this.#register()));
+    socket.addEventListener("message", current(({ data }) => this.#receive(data)));
+    socket.addEventListener("close", current(({ code, reason }) => this.#closed(code, reason)));
+  }
+
+  /**
+   * The network or the user is back, or something else speaks for a look: no reason to wait any longer, and a connection
+   * that died without a word is found out.
+   */
+  check() {
+    if (this.state === "waiting" || this.state === "refused") return this.connect();
+    if (this.#answerTimer || !this.send("Ping", {})) return;
+    this.#answerTimer = setTimeout(() => this.connect(), ANSWER_TIMEOUT_MS);
   }
 
   /** Sends a message; false if there is no connection, and then nothing is kept for later. */
@@ -59,6 +83,9 @@ export class Signaling extends EventTarget {
   }
 
   #receive(text) {
+    this.#heardAt = Date.now();
+    clearTimeout(this.#answerTimer);
+    this.#answerTimer = 0;
     let message;
     try {
       message = JSON.parse(text);
@@ -68,32 +95,60 @@ export class Signaling extends EventTarget {
     const { type, payload } = message ?? {};
     if (typeof type !== "string" || typeof payload !== "object" || payload === null) return;
     if (type === "Registered") {
+      clearTimeout(this.#timer);
       this.#identity.update({ resume: payload.resume });
       this.#delay = FIRST_DELAY_MS;
+      this.refusal = null;
       this.#set("online");
-    } else if (type === "Error" && this.state !== "online" && payload.code === "id_taken") {
+    } else if (type === "Error" && this.state === "connecting") {
+      if (payload.code !== "id_taken") return this.#refused(String(payload.code), String(payload.message));
       this.#identity.renew();
       this.dispatchEvent(new CustomEvent("renamed"));
-      this.#register();
-      return;
+      return this.#register();
     }
     this.dispatchEvent(new CustomEvent(type, { detail: payload }));
   }
 
-  #closed(code) {
-    clearTimeout(this.#timer);
-    this.#socket = null;
-    if (code === CLOSE_REPLACED) return this.#set("replaced");
-    // Half of the delay is chance, so that a room does not come back all in one moment.
-    const delay = this.#delay * (0.5 + Math.random() / 2);
-    this.#delay = Math.min(this.#delay * 2, LONGEST_DELAY_MS);
-    this.#timer = setTimeout(() => this.connect(), delay);
-    this.#set("waiting", Date.now() + delay);
+  #closed(code, reason) {
+    if (code === CLOSE_REPLACED) {
+      this.#letGo();
+      this.#set("replaced");
+    } else if (CLOSE_REFUSALS.includes(code) && reason !== REGISTER_TIMEOUT) {
+      this.#refused(reason, reason);
+    } else {
+      this.#wait();
+    }
   }
 
-  /** The network or the user is back: no reason to wait any longer. */
-  #hurry() {
-    if (this.state === "waiting") this.connect();
+  /** No connection: another try a little later. */
+  #wait() {
+    this.#letGo();
+    this.refusal = null;
+    this.#retry("waiting", this.#delay);
+    this.#delay = Math.min(this.#delay * 2, LONGEST_DELAY_MS);
+  }
+
+  #refused(code, message) {
+    this.#letGo(1000);
+    this.refusal = { code, message };
+    this.#retry("refused", REFUSED_DELAY_MS);
+  }
+
+  #retry(state, longest) {
+    // Half of the delay is chance, so that a room does not come back all in one moment.
+    const delay = longest * (0.5 + Math.random() / 2);
+    this.#timer = setTimeout(() => this.connect(), delay);
+    this.#set(state, Date.now() + delay);
+  }
+
+  /** Forgets the connection there is, if there is one; a dead one would take its time to close. */
+  #letGo(...why) {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#answerTimer);
+    this.#answerTimer = 0;
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close(...why);
   }
 
   #set(state, retryAt = 0) {

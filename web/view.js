@@ -27,7 +27,7 @@ export const linkTo = (id) => `${location.origin}/#peer=${id}`;
 
 export function paintSignaling(status, url, failures) {
   const { pill, help } = signalingWords(status, url, failures);
-  const news = help && byId("signaling-help").hidden;
+  const news = help && (byId("signaling-help").hidden || byId("signaling-help-title").textContent !== help.title);
   byId("signaling").dataset.tone = pill.tone;
   setText(byId("signaling-text"), pill.text);
   byId("signaling-help").hidden = !help;
@@ -42,7 +42,8 @@ export function paintSignaling(status, url, failures) {
   }
 }
 
-export function paintPeople(peers, selected, onSelect) {
+/** Paints the people pane. `informed`: the server says who is here; else it is who was here last. */
+export function paintPeople(peers, selected, onSelect, informed) {
   const order = [...peers].sort((a, b) => rank(a) - rank(b) || nameOf(a).localeCompare(nameOf(b)) || (a.id < b.id ? -1 : 1));
   for (const [id, row] of rows) {
     if (!peers.some((peer) => peer.id === id)) {
@@ -53,13 +54,14 @@ export function paintPeople(peers, selected, onSelect) {
   const list = byId("peer-list");
   order.forEach((peer, index) => {
     const row = rows.get(peer.id) ?? makeRow(peer.id, onSelect);
-    paintRow(row, peer, peer.id === selected);
+    paintRow(row, peer, peer.id === selected, informed);
     // Moved only where it must: a moved element loses the focus.
     if (list.children[index] !== row.item) list.insertBefore(row.item, list.children[index] ?? null);
   });
   const here = peers.filter((peer) => peer.present).length;
+  setText(byId("room-title"), informed ? "People here" : "People seen last");
   setText(byId("room-count"), String(here));
-  byId("room-empty").hidden = peers.length > 0;
+  byId("room-empty").hidden = peers.length > 0 || !informed;
   setText(byId("welcome-title"), here ? "Choose someone to talk to" : "Just you so far");
   const unread = peers.reduce((sum, peer) => sum + peer.unread, 0);
   document.title = unread ? `(${unread}) Hippius` : "Hippius";
@@ -85,13 +87,13 @@ function makeRow(id, onSelect) {
   return row;
 }
 
-function paintRow(row, peer, selected) {
-  const words = linkWords(peer);
+function paintRow(row, peer, selected, informed) {
+  const words = linkWords(peer, informed);
   paintAvatar(row.avatar, peer.id, peer.name);
   setText(row.name, nameOf(peer));
   setText(row.state, words.short);
   row.state.dataset.tone = words.tone;
-  row.button.classList.toggle("gone", !peer.present && peer.state !== "open");
+  row.button.classList.toggle("gone", !(peer.present && informed) && peer.state !== "open");
   row.button.setAttribute("aria-current", String(selected));
   row.unread.hidden = peer.unread === 0;
   setText(row.unread, peer.unread > 99 ? "99+" : String(peer.unread));

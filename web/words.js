@@ -1,7 +1,7 @@
 // Every state and failure in words.
 
-/** What the people list and the conversation's head say of a link. */
-export function linkWords(peer) {
+/** What the people list and the conversation's head say of a link. `informed`: whether it is known who is here. */
+export function linkWords(peer, informed = true) {
   switch (peer.state) {
     case "connecting":
       return { tone: "wait", short: "Connecting…", long: "Connecting…" };
@@ -13,7 +13,7 @@ export function linkWords(peer) {
       return { tone: "bad", short: "Could not connect", long: "Could not connect" };
     default:
       return peer.present
-        ? { tone: "idle", short: "Here now", long: "Not connected" }
+        ? { tone: "idle", short: informed ? "Here now" : "Was here", long: "Not connected" }
         : { tone: "idle", short: "Left", long: "Left" };
   }
 }
@@ -41,6 +41,16 @@ export function failureWords(reason, name) {
         title: "The signaling server is out of reach",
         text: "It introduces two browsers to each other, so a new connection has to wait for it. Open chats go on without it.",
       };
+    case "away":
+      return {
+        title: `${name} is away for a moment`,
+        text: "Their window has lost the signaling server: the machine sleeps, or changes networks. If they come back with the same id, try again; if they come back anew, the connection is made by itself.",
+      };
+    case "too-many":
+      return {
+        title: "Too many chats at once",
+        text: "This window holds as many connections as it may. Disconnect from somebody, then try again.",
+      };
     case "busy":
       return { title: `${name} is not answering`, text: "Their window takes no more messages from the server. Ask them to reload the page, then try again." };
     default:
@@ -51,12 +61,36 @@ export function failureWords(reason, name) {
   }
 }
 
+/** Why the signaling server does not take this window, and what to try. The codes are those of docs/signaling.md. */
+function refusalWords({ code, message }) {
+  switch (code) {
+    case "room_full":
+      return { title: "This room is full", text: `The server says: ${message}. You are let in when somebody has left.` };
+    case "server full":
+      return { title: "The signaling server is full", text: "It serves as many windows as it may. Try again when others have left, or ask whoever runs it to raise max_clients." };
+    case "too many connections":
+      return {
+        title: "Too many windows from your address",
+        text: "Everybody behind your router counts. Close windows that you do not need, or ask whoever runs the server to raise max_per_address.",
+      };
+    case "rate limit":
+    case "rate_limited":
+      return { title: "The server wants a pause", text: "This window sent too much in too short a time. It may connect again in a moment." };
+    default:
+      return {
+        title: "The signaling server refuses this window",
+        text: `It says: ${message}. Try another name, or reload the page: it may be older than the server.`,
+      };
+  }
+}
+
 /** What the pill beside the name of the page says, and the help below it when something is wrong. */
-export function signalingWords({ state, retryAt }, url, failures) {
+export function signalingWords({ state, retryAt, refusal }, url, failures) {
   const pill = {
     connecting: { tone: "wait", text: "Connecting" },
     online: { tone: "good", text: "Online" },
     waiting: { tone: "bad", text: "Offline" },
+    refused: { tone: "bad", text: "Refused" },
     replaced: { tone: "bad", text: "Moved" },
     off: { tone: "bad", text: "No signaling" },
   }[state];
@@ -66,18 +100,13 @@ export function signalingWords({ state, retryAt }, url, failures) {
   if (state === "off") {
     return { pill, help: { title: "No signaling server", text: "This network runs without one, so browsers cannot find each other. Add [signaling] to its topology file." } };
   }
+  const wait = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
+  const retry = { next: retryAt ? `Next try in ${wait} s.` : "Trying now.", action: "Try now" };
+  if (refusal) return { pill, help: { ...refusalWords(refusal), ...retry } };
   // One broken connection mends itself before anybody could read about it.
   if (state !== "online" && failures > 1) {
-    const wait = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
-    return {
-      pill,
-      help: {
-        title: "The signaling server does not answer",
-        text: `Is it running, and is ${url} reachable from here? Open chats go on.`,
-        next: state === "waiting" ? `Next try in ${wait} s.` : "Trying now.",
-        action: "Try now",
-      },
-    };
+    const text = `Is it running, and is ${url} reachable from here? Open chats go on.`;
+    return { pill, help: { title: "The signaling server does not answer", text, ...retry } };
   }
   return { pill, help: null };
 }

@@ -1,48 +1,11 @@
 // Two windows of the client in a real browser: they find each other, connect, talk, and mend what breaks.
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { connected, control, hears, idOf, online, openWindow, picture, row, say, startBrowser, web } from "./support.mjs";
+import { test } from "node:test";
+import { connected, control, hears, idOf, online, pair, picture, row, say, stage, web } from "./support.mjs";
 
-let browser;
-let context;
-const limit = { timeout: 60_000 };
 // These need a harness that stops and starts the server.
 const steered = { skip: !control };
-
-before(async () => {
-  browser = await startBrowser();
-  context = browser.context;
-});
-after(() => browser.close());
-
-/** Runs `body` with fresh windows and sees that the page itself met no error. */
-function scene(name, body, options = {}) {
-  test(name, { ...limit, ...options }, async () => {
-    const windows = [];
-    const open = async (options) => {
-      const page = await openWindow(context, options);
-      windows.push(page);
-      return page;
-    };
-    try {
-      await body(open);
-      for (const page of windows) assert.deepEqual(page.problems, []);
-    } finally {
-      for (const page of windows) await page.close();
-    }
-  });
-}
-
-/** Two windows with an open chat. */
-async function pair(open) {
-  const [a, b] = [await open({ name: "Ada" }), await open({ name: "Bela" })];
-  const [idA, idB] = [await idOf(a), await idOf(b)];
-  await row(a, idB).click();
-  await connected(a);
-  await row(b, idA).click();
-  await connected(b);
-  return { a, b, idA, idB };
-}
+const scene = stage();
 
 scene("windows see each other appear and disappear, with names", async (open) => {
   const a = await open({ name: "Ada" });
@@ -148,7 +111,7 @@ scene("a reload keeps the id and mends the chat", async (open) => {
   await hears(a, "welcome back");
 });
 
-scene("a duplicated window is somebody else", async (open) => {
+scene("a duplicated window is somebody else", async (open, context) => {
   const a = await open();
   const [copy] = await Promise.all([context.waitForEvent("page"), a.evaluate(() => { window.open("/"); })]);
   await online(copy);
@@ -209,7 +172,7 @@ scene("dark, narrow and by keyboard", async (open) => {
   assert.equal(await a.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true);
 });
 
-test("the pages are served from where they say", limit, async () => {
+test("the pages are served from where they say", async () => {
   const answer = await fetch(web);
   assert.match(answer.headers.get("content-security-policy"), /script-src 'self'/);
 });

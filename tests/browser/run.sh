@@ -4,13 +4,15 @@
 #
 #   tests/browser/run.sh http://127.0.0.1:3000 COMMAND [ARGUMENT…]
 #
-# COMMAND starts the servers in the foreground and is ended with SIGTERM afterwards. Needs root (or CAP_SYS_ADMIN),
-# Node 20, Chromium at $CHROMIUM or /usr/bin/chromium, and `npm ci` in this folder.
+# COMMAND starts the servers in the foreground and is ended with SIGTERM afterwards. Needs root, or a kernel that lets
+# everybody make user namespaces, Node 20, Chromium at $CHROMIUM or /usr/bin/chromium, and `npm ci` in this folder.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 if [ "${HIPPIUS_OWN_NETWORK:-}" != 1 ]; then
-    exec unshare --net -- env HIPPIUS_OWN_NETWORK=1 "$0" "$@"
+    root=
+    [ "$(id -u)" = 0 ] || root=--map-root-user
+    exec unshare --net ${root:+"$root"} -- env HIPPIUS_OWN_NETWORK=1 "$0" "$@"
 fi
 ip link set lo up
 
@@ -28,4 +30,4 @@ node --input-type=module -e '
     if (Date.now() > until) { console.error("no web server at " + process.env.WEB_URL); process.exit(1); }
     await new Promise((wake) => setTimeout(wake, 50));
   }'
-node --test "$here"/*.test.mjs
+node --test --test-concurrency=1 "$here"/*.test.mjs

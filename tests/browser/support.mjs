@@ -1,7 +1,9 @@
 // Starts Chromium so that it talks over loopback only, and opens windows of the client.
+import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 
 export const web = process.env.WEB_URL ?? "http://127.0.0.1:3000";
@@ -32,17 +34,62 @@ export async function startBrowser() {
   return { context, close };
 }
 
-/** A window with the client, registered. */
-export async function openWindow(context, { hash = "", name } = {}) {
+/** A browser for the tests of one file; they run in it by `scene` with fresh windows, in which no error may happen. */
+export function stage() {
+  let browser;
+  before(async () => {
+    browser = await startBrowser();
+  });
+  after(() => browser.close());
+  return function scene(name, body, options = {}) {
+    test(name, { timeout: 60_000, ...options }, async () => {
+      const windows = [];
+      const open = async (options) => {
+        const page = await openWindow(browser.context, options);
+        windows.push(page);
+        return page;
+      };
+      try {
+        await body(open, browser.context);
+        for (const page of windows) assert.deepEqual(page.problems, []);
+      } finally {
+        for (const page of windows) await page.close();
+      }
+    });
+  };
+}
+
+/** Two windows with an open chat. */
+export async function pair(open, options = {}) {
+  const [a, b] = [await open({ name: "Ada", ...options }), await open({ name: "Bela", ...options })];
+  const [idA, idB] = [await idOf(a), await idOf(b)];
+  await row(a, idB).click();
+  await connected(a);
+  await row(b, idA).click();
+  await connected(b);
+  return { a, b, idA, idB };
+}
+
+/** Waits until `condition` holds. */
+export async function until(what, condition) {
+  for (const end = Date.now() + 20_000; !(await condition()); ) {
+    assert.ok(Date.now() < end, `never: ${what}`);
+    await new Promise((wake) => setTimeout(wake, 20));
+  }
+}
+
+/** A window with the client, registered unless `registered` is false. `prepare` gets the page before it is loaded. */
+export async function openWindow(context, { hash = "", name, base = web, registered = true, prepare = () => {} } = {}) {
   const page = await context.newPage();
+  await prepare(page);
   page.problems = [];
   page.on("pageerror", (error) => page.problems.push(String(error)));
   page.on("console", (message) => {
     if (process.env.VERBOSE) console.error(message.type(), message.text());
     if (/Content Security Policy|Refused to/.test(message.text())) page.problems.push(message.text());
   });
-  await page.goto(`${web}/${hash}`);
-  await online(page);
+  await page.goto(`${base}/${hash}`);
+  if (registered) await online(page);
   if (name) {
     await page.fill("#name", name);
     await page.press("#name", "Enter");

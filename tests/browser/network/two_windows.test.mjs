@@ -2,19 +2,12 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { test } from "node:test";
-import { connected, hears, idOf, online, openWindow, picture, row, say, startBrowser } from "../support.mjs";
+import { connected, hears, idOf, online, openWindow, picture, row, say, startBrowser, until } from "../support.mjs";
 
 const { HIPPIUS, METRICS_URL } = process.env;
 
 const processOf = (name) =>
   JSON.parse(execFileSync(HIPPIUS, ["status", "--json"])).processes.find((one) => one.name === name);
-
-async function until(what, condition) {
-  for (const end = Date.now() + 20_000; !(await condition()); ) {
-    assert.ok(Date.now() < end, what);
-    await new Promise((wake) => setTimeout(wake, 50));
-  }
-}
 
 /** Kills a process and waits for its replacement. */
 async function kill(name) {
