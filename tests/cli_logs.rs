@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 
+use support::terminal::Terminal;
 use support::{DEADLINE, EVERY_ROLE, Network, text};
 
 /// The names in front of the lines.
@@ -85,6 +87,8 @@ fn the_logs_of_a_network_that_has_ended_can_be_read() {
     let output = network.run(&["logs", "nobody"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("there is no log of nobody"), "{}", text(&output.stderr));
+    let slip = text(&network.run(&["logs", "node_1"]).stderr);
+    assert!(slip.contains("did you mean node-1?"), "{slip}");
 }
 
 #[test]
@@ -105,8 +109,40 @@ fn unknown_names_and_no_network_are_errors() {
         );
         assert_eq!(text(&output.stdout), "", "{name:?}");
     }
+    let slip = text(&network.run(&["logs", "node_1"]).stderr);
+    assert!(slip.contains("did you mean node-1?"), "{slip}");
+    let many = network.run(&["logs", "-n", "100001"]);
+    assert_eq!(many.status.code(), Some(1));
+    assert!(text(&many.stderr).contains("at most its last 100000 lines"), "{}", text(&many.stderr));
     network.assert_unharmed();
     network.run_ok(&["down"]);
+    network.run_ok(&["logs", "-n", "100001"]);
+}
+
+#[test]
+fn lines_of_a_process_cannot_touch_the_terminal() {
+    let script =
+        "out('\\x1b[2Jplain \\x9b2J\\x07 \\u202e end\\n{\"message\": \"json \\x9b2J\\x7f\"}\\n')\nserve()";
+    let mut network = Network::scripted("name = \"x\"\n[ports]\nweb = 0\nmetrics = 0\n[web]\n", script);
+    network.wait_all_ready();
+    fs::write(network.dir().join("logs/\u{1b}[2J.log"), "{}\n").unwrap();
+    let shown = |network: &Network, arguments: &[&str]| {
+        let mut terminal = Terminal::run(&network.command(arguments));
+        assert_eq!(terminal.wait_exit().code(), Some(0));
+        terminal.wait_text("json ");
+        let raw = terminal.raw();
+        assert!(!raw.contains(['\u{1b}', '\u{9b}', '\u{7}', '\u{7f}', '\u{202e}']), "{arguments:?}: {raw:?}");
+    };
+    for arguments in [&["logs"][..], &["logs", "--json"]] {
+        shown(&network, arguments);
+    }
+    network.run_ok(&["down"]);
+    network.wait_exit();
+    for arguments in [&["logs"][..], &["logs", "--json"]] {
+        shown(&network, arguments);
+    }
+    let file = network.run_ok(&["logs", "--json", "web"]);
+    assert!(file.contains('\u{9b}'), "as it is in the file where it is no terminal: {file:?}");
 }
 
 #[test]
@@ -125,7 +161,7 @@ fn following_a_network_that_has_ended_says_that_no_more_will_come() {
 fn lines_that_cannot_be_written_are_an_error() {
     let network = Network::up(EVERY_ROLE);
     let to_a_full_disk = || {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         network.command(&["logs"]).stdin(Stdio::null()).stdout(full).output().unwrap()
     };
     let output = to_a_full_disk();

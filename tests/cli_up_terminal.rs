@@ -4,6 +4,7 @@ mod support;
 
 use support::terminal::Terminal;
 use support::{EVERY_ROLE, Network, wait_until};
+use unicode_width::UnicodeWidthStr;
 
 #[test]
 fn the_display_ends_with_all_ready_and_the_table_and_ctrl_c_stops_everything() {
@@ -29,6 +30,26 @@ fn the_display_ends_with_all_ready_and_the_table_and_ctrl_c_stops_everything() {
     assert_eq!(terminal.wait_exit().code(), Some(0));
     terminal.wait_text("everything has stopped");
     wait_until("no process is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn what_cannot_be_started_is_marked_and_the_rest_of_a_large_group_is_folded() {
+    let topology = "name = \"x\"\n[ports]\nmetrics = 0\n[restart]\npolicy = \"never\"\n[[bootnodes]]\n[[nodes]]\ncount = 12\n";
+    let network = Network::new(topology);
+    let script = network.script("if name == 'node-9': sys.exit(3)\nserve()");
+    let mut command = network.command(&["up", "topology.toml", "--role-program"]);
+    let mut terminal = Terminal::run_in(command.arg(script), 80, 40);
+    terminal.wait_text("node-9 is failed");
+    let screen = terminal.plain();
+    for line in
+        ["✔ bootnode", "✘ node", "11/12 node-9 failed", "node-0 … node-11  node      11 ready, 1 failed"]
+    {
+        assert!(screen.contains(line), "{line} is on the screen:\n{screen}");
+    }
+    let row = screen.lines().find(|line| line.starts_with("  node-9 ")).expect("it has a line of its own");
+    assert!(row.contains("failed") && row.width() <= 80, "{row:?}");
+    terminal.type_in("\x03");
+    assert_eq!(terminal.wait_exit().code(), Some(0));
 }
 
 #[test]

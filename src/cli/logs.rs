@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use super::{DataDir, client, output};
 use crate::control::client::{Client, ClientError};
-use crate::control::percent;
+use crate::control::{nearest, percent, printable};
 use crate::roles::logging;
 use crate::supervisor::logs::format::{self, Paint};
-use crate::supervisor::logs::{LogLine, SUPERVISOR, read};
+use crate::supervisor::logs::read::{self, History};
+use crate::supervisor::logs::{LogLine, SUPERVISOR};
 use crate::supervisor::state_dir::Paths;
-use crate::supervisor::wire::LogEntry;
+use crate::supervisor::wire::{LogEntry, MAX_LOG_LINES};
 
 /// Print the logs of processes, merged by time.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,6 +46,13 @@ pub async fn run(args: LogsArgs) -> ExitCode {
     }
     let mut printer = Printer::new(args.json);
     match client.lines(&target).await {
+        Ok(_) if args.lines > MAX_LOG_LINES => {
+            let logs = paths.logs();
+            output::fail(format_args!(
+                "a network that runs tells at most its last {MAX_LOG_LINES} lines; all there are is in {}",
+                logs.display()
+            ))
+        }
         Ok(mut lines) => loop {
             match lines.next().await {
                 Ok(Some(line)) => {
@@ -72,7 +80,7 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
         _ => {
             let root = paths.root().display();
             return output::fail(format_args!(
-                "no network runs in {root}, and there are no logs of an earlier one"
+                "no network runs in {root}, and there are no logs of an earlier one; start one with `hippius up`"
             ));
         }
     };
@@ -85,8 +93,11 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
         let before = wanted.len();
         wanted.extend(known.iter().filter(of_group).cloned());
         if wanted.len() == before {
+            let hint = nearest::hint(name, known.iter().map(String::as_str));
             let (dir, known) = (dir.display(), known.join(", "));
-            return output::fail(format_args!("there is no log of {name} in {dir}; there are: {known}"));
+            return output::fail(format_args!(
+                "there is no log of {name} in {dir}{hint} (there are: {known})"
+            ));
         }
     }
     wanted.sort_unstable();
@@ -94,39 +105,50 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
     if wanted.is_empty() {
         wanted = known;
     }
-    match read::tail(&dir, &wanted, args.lines) {
-        Ok(lines) => {
-            for line in &lines {
-                if let Err(error) = printer.print(line) {
+    let unreadable = |error| output::fail(format_args!("cannot read the logs in {}: {error}", dir.display()));
+    let mut lines = match History::open(&dir, &wanted).and_then(|history| history.last(args.lines)) {
+        Ok(lines) => lines,
+        Err(error) => return unreadable(error),
+    };
+    loop {
+        match lines.next() {
+            Ok(None) => break,
+            Ok(Some(line)) => {
+                if let Err(error) = printer.print(&line) {
                     return output::unprinted(&error);
                 }
             }
-            if args.follow {
-                let root = paths.root().display();
-                output::complain(&format!("no network runs in {root}: this is all there is to come"));
-            }
-            ExitCode::SUCCESS
+            Err(error) => return unreadable(error),
         }
-        Err(error) => output::fail(format_args!("cannot read the logs in {}: {error}", dir.display())),
     }
+    if args.follow {
+        let root = paths.root().display();
+        output::complain(&format!("no network runs in {root}: this is all there is to come"));
+    }
+    ExitCode::SUCCESS
 }
 
 /// Prints lines, names aligned.
 struct Printer {
     paint: Paint,
     json: bool,
+    terminal: bool,
     width: usize,
 }
 
 impl Printer {
     fn new(json: bool) -> Self {
-        let paint = if logging::colour(io::stdout().is_terminal()) { Paint::Colour } else { Paint::Plain };
-        Self { paint, json, width: SUPERVISOR.len() }
+        let terminal = io::stdout().is_terminal();
+        let paint = if logging::colour(terminal) { Paint::Colour } else { Paint::Plain };
+        Self { paint, json, terminal, width: SUPERVISOR.len() }
     }
 
     fn print(&mut self, line: &LogLine) -> io::Result<()> {
         self.width = self.width.max(line.process.len());
-        if self.json {
+        if self.json && self.terminal {
+            // Some control characters need no escape in JSON, but a terminal obeys them.
+            writeln!(io::stdout(), "{}", printable::printable_json(&line.json))
+        } else if self.json {
             writeln!(io::stdout(), "{}", line.json)
         } else {
             writeln!(io::stdout(), "{}", format::line(line, self.width, self.paint))

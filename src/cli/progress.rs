@@ -89,7 +89,12 @@ impl Progress {
     pub fn finish(&mut self) {
         if let Style::Live { bars, .. } = &self.style {
             for bar in bars.values().filter(|bar| !bar.is_finished()) {
+                bar.set_style(style("red", &["✘", "✘"]));
                 bar.abandon();
+            }
+            // The lines were drawn without an end to the last one.
+            if !bars.is_empty() {
+                output::complain("");
             }
         }
     }
@@ -109,12 +114,16 @@ fn groups(status: &Status) -> Vec<Vec<&ProcessStatus>> {
 
 fn new_line(lines: &MultiProgress, first: &ProcessStatus, width: usize) -> ProgressBar {
     let bar = lines.add(ProgressBar::new_spinner());
-    let template = format!("{{spinner:.cyan}} {{prefix:<{width}}}  {{wide_msg}}");
-    if let Ok(style) = ProgressStyle::with_template(&template) {
-        bar.set_style(style.tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", "✔"]));
-    }
-    bar.set_prefix(first.group.clone());
+    let prefix = format!("{:width$}", first.group);
+    bar.set_style(style("cyan", &["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"]));
+    bar.set_prefix(prefix);
     bar
+}
+
+/// A line that begins with one of `signs` after the other; the last one is for when it is finished.
+fn style(colour: &str, signs: &[&str]) -> ProgressStyle {
+    let style = ProgressStyle::with_template(&format!("{{spinner:.{colour}}} {{prefix}}  {{wide_msg}}"));
+    style.unwrap_or_else(|_| ProgressStyle::default_spinner()).tick_strings(signs)
 }
 
 fn draw(bar: &ProgressBar, group: &[&ProcessStatus], started: Instant) {
@@ -128,6 +137,7 @@ fn draw(bar: &ProgressBar, group: &[&ProcessStatus], started: Instant) {
         .or_else(|| group.iter().find(|process| process.reason.is_some()));
     let count = if group.len() > 1 { format!("{ready}/{} ", group.len()) } else { String::new() };
     if ready == group.len() {
+        bar.set_style(style("green", &["✔", "✔"]));
         bar.finish_with_message(format!("{count}ready in {:.2} s", started.elapsed().as_secs_f64()));
         return;
     }

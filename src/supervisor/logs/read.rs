@@ -39,15 +39,6 @@ pub fn processes(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names.into_iter().collect())
 }
 
-/// The last `count` lines of the given processes together, oldest first. A process without a log has no lines.
-///
-/// # Errors
-/// When a file that exists cannot be read.
-pub fn tail(dir: &Path, processes: &[String], count: usize) -> io::Result<Vec<LogLine>> {
-    let mut lines = History::open(dir, processes)?.last(count)?;
-    std::iter::from_fn(|| lines.next().transpose()).collect()
-}
-
 /// The log files of some processes as they are at one moment: what is written, rotated or removed later changes nothing.
 #[derive(Debug)]
 pub struct History {

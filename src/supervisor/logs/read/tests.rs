@@ -8,6 +8,12 @@ fn line(second: u32, text: &str) -> String {
     format!("{{\"timestamp\":\"2026-01-01T00:00:{second:02}Z\",\"message\":\"{text}\"}}\n")
 }
 
+/// The last lines, all at once.
+fn tail(dir: &Path, processes: &[String], count: usize) -> io::Result<Vec<LogLine>> {
+    let mut lines = History::open(dir, processes)?.last(count)?;
+    std::iter::from_fn(|| lines.next().transpose()).collect()
+}
+
 fn messages(lines: &[LogLine]) -> Vec<String> {
     let message = |line: &LogLine| {
         let value: serde_json::Value = serde_json::from_str(&line.json).unwrap();
