@@ -1,11 +1,14 @@
 //! One role in the foreground, by itself: `hippius bootnode`, `node`, `signaling`, `web`, `collector`.
 
+mod p2p_support;
 mod support;
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
+use hippius::p2p::{NodeConfig, NodeRole};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::role::{Folder, Role, failure};
@@ -97,6 +100,67 @@ fn a_node_finds_its_bootnode_and_takes_a_console() {
     assert_eq!(node.status()["peer_id"], id);
     node.stop(Signal::SIGTERM);
     boot.stop(Signal::SIGTERM);
+}
+
+/// As many peers as a node would refuse, and none is trimmed: a bootnode by itself has a bootnode's limits.
+#[test]
+fn a_bootnode_by_itself_admits_many() {
+    // Above the 48 connections that a node takes with its defaults.
+    const PEERS: usize = 60;
+    let folder = Folder::new();
+    let boot = start(&folder, "bootnode", &[]);
+    let at: libp2p::Multiaddr = address(&boot).parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut peers = Vec::new();
+        for _ in 0..PEERS {
+            let config = NodeConfig { low_peers: 0, ..NodeConfig::default() };
+            let peer = p2p_support::node(NodeRole::Node, config).await;
+            peer.handle.connect(at.clone()).await.expect("connected");
+            peers.push(peer);
+        }
+        p2p_support::eventually("all are connected", || async {
+            boot.status()["connected_peers"] == PEERS && boot.status()["refused"]["connection"].is_null()
+        })
+        .await;
+    });
+    boot.stop(Signal::SIGTERM);
+}
+
+/// A node's command in a mount namespace of its own, where its key is mounted read-only, as orchestrators mount secrets.
+fn with_mounted_key(folder: &Folder) -> Command {
+    let mut command = folder.command(&[]);
+    let (program, place) = (command.get_program().to_owned(), command.get_current_dir().unwrap().to_owned());
+    command = Command::new("unshare");
+    command.arg("--mount");
+    if !nix::unistd::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let script =
+        "key=data/node/peer_id.key; mount --bind $key $key && mount -o remount,bind,ro $key && exec \"$@\"";
+    command.args(["--", "sh", "-c", script, "sh"]).arg(program).args([&["node"][..], &ANY_PEER].concat());
+    command.current_dir(place).env("NO_COLOR", "1").env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_key_on_a_read_only_mount_serves_unless_others_may_write_it() {
+    let folder = Folder::new();
+    let node = start(&folder, "node", &[]);
+    let id = node.status()["peer_id"].clone();
+    node.stop(Signal::SIGTERM);
+    let key = folder.path("data/node/peer_id.key");
+    for mode in [0o440, 0o644] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let mut node = folder.start(with_mounted_key(&folder), "node");
+        node.wait_ready();
+        assert_eq!(node.status()["peer_id"], id);
+        assert!(node.log().contains(&format!("{mode:04o}")), "the mode is told: {}", node.log());
+        node.stop(Signal::SIGTERM);
+    }
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o666)).unwrap();
+    let errors = failure(with_mounted_key(&folder));
+    assert!(errors.contains("can be changed by others (mode 0666)"), "{errors}");
 }
 
 #[test]

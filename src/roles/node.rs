@@ -13,7 +13,7 @@ use crate::telemetry::instruments::P2pInstruments;
 /// A damaged identity or a wrong configuration is fatal; a taken port or a full disk is passing.
 pub async fn start(context: Context, config: NodeConfig, role: NodeRole) -> Result<Started, RoleError> {
     let identity = Identity::open(&context.process.data_dir).map_err(|error| match error {
-        IdentityError::Damaged { .. } => RoleError::fatal(error),
+        IdentityError::Damaged { .. } | IdentityError::Exposed { .. } => RoleError::fatal(error),
         other => RoleError::passing(other),
     })?;
     let instruments = P2pInstruments::new(&context.meter);
