@@ -62,10 +62,10 @@ mod tests {
 
     #[test]
     fn control_characters_become_escapes_and_places_move_along() {
-        let original = "a\u{1b}[2J = 1\r\n\tb\u{202e}é = 2\n";
+        let original = "a\u{1b}[2J = 1\r\n\tx\u{202e}é = 2\n";
         let drawable = Drawable::new(original);
-        assert_eq!(drawable.text(), "a\\u{1b}[2J = 1\n\tb\\u{202e}é = 2\n");
-        for piece in ["a", "[2J", "= 1", "b", "é", "= 2"] {
+        assert_eq!(drawable.text(), "a\\u{1b}[2J = 1\n\tx\\u{202e}é = 2\n");
+        for piece in ["a", "[2J", "= 1", "x", "é", "= 2"] {
             let (from, to) = (original.find(piece).unwrap(), drawable.text().find(piece).unwrap());
             assert_eq!(drawable.place(from), to, "{piece}");
             assert_eq!(drawable.original(to), from, "{piece}");
