@@ -15,6 +15,8 @@ const peers = new Map();
 let selected = null;
 let signaling = null;
 let signalingUrl = "";
+/** What takes the place of the signaling's state while there is none. */
+let unserved = "connecting";
 let iceServers = [];
 /** Tries in a row that led nowhere; the first one is over before anybody could read about it. */
 let failures = 0;
@@ -37,10 +39,13 @@ function tidy(peer) {
 }
 
 /** Whether who is here is known; else it is who was here last. */
-const informed = () => signaling?.state === "online" || (failures < 2 && !signaling?.refusal);
+function informed() {
+  const state = signaling?.state ?? unserved;
+  return state === "online" || (["connecting", "waiting"].includes(state) && failures < 2 && !signaling?.refusal);
+}
 
 function paint() {
-  view.paintPeople([...peers.values()], selected, select, informed());
+  view.paintPeople([...peers.values()], selected, select, signaling?.state ?? unserved, informed());
   view.paintConversation(selected ? peers.get(selected) : null);
 }
 
@@ -354,6 +359,13 @@ function wire() {
   setInterval(() => signaling?.retryAt && view.paintSignaling(signaling, signalingUrl, failures), 1_000);
 }
 
+/** There is no signaling server, or nobody to ask where it is. */
+function without(state) {
+  unserved = state;
+  view.paintSignaling({ state, retryAt: 0 }, "", 0);
+  paint();
+}
+
 async function begin() {
   view.paintSelf(identity);
   wire();
@@ -365,12 +377,14 @@ async function begin() {
       config = page;
       iceServers = ice.iceServers;
     } catch {
+      if (delay > 500) without("unserved");
       await new Promise((wake) => setTimeout(wake, delay));
     }
   }
-  if (!config.signaling) return view.paintSignaling({ state: "off", retryAt: 0 }, "", 0);
+  if (!config.signaling) return without("off");
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   signalingUrl = `${scheme}://${location.hostname}:${config.signaling.port}${config.signaling.path}`;
+  unserved = "";
   signaling = new Signaling(signalingUrl, identity);
   listen();
   signaling.connect();

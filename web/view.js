@@ -1,10 +1,19 @@
 // What is seen: paints people, conversation and states. Decides nothing.
 
 import { byId, make, paintAvatar, setText } from "./dom.js";
-import { composerWords, deliveryWords, failureWords, linkWords, signalingWords } from "./words.js";
+import { composerWords, deliveryWords, failureWords, linkWords, signalingWords, welcomeWords } from "./words.js";
 
 const rows = new Map();
 let shown = null;
+/** Whether the end of the log is seen. It stays so when the log grows, and when it has less room than before. */
+let atEnd = true;
+
+byId("log").addEventListener("scroll", ({ target: log }) => {
+  atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+});
+new ResizeObserver(([{ target: log }]) => {
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}).observe(byId("log"));
 
 /** Gives a peer a name to be called by. */
 export const nameOf = (peer) => peer.name || peer.id;
@@ -42,8 +51,11 @@ export function paintSignaling(status, url, failures) {
   }
 }
 
-/** Paints the people pane. `informed`: the server says who is here; else it is who was here last. */
-export function paintPeople(peers, selected, onSelect, informed) {
+/**
+ * Paints the people pane. `state` is the signaling's; `informed`: the server says who is here, else it is who was here
+ * last.
+ */
+export function paintPeople(peers, selected, onSelect, state, informed) {
   const order = [...peers].sort((a, b) => rank(a) - rank(b) || nameOf(a).localeCompare(nameOf(b)) || (a.id < b.id ? -1 : 1));
   for (const [id, row] of rows) {
     if (!peers.some((peer) => peer.id === id)) {
@@ -59,10 +71,15 @@ export function paintPeople(peers, selected, onSelect, informed) {
     if (list.children[index] !== row.item) list.insertBefore(row.item, list.children[index] ?? null);
   });
   const here = peers.filter((peer) => peer.present).length;
+  byId("room-head").hidden = !informed && peers.length === 0;
   setText(byId("room-title"), informed ? "People here" : "People seen last");
   setText(byId("room-count"), String(here));
-  byId("room-empty").hidden = peers.length > 0 || !informed;
-  setText(byId("welcome-title"), here ? "Choose someone to talk to" : "Just you so far");
+  byId("room-empty").hidden = peers.length > 0 || state !== "online";
+  byId("by-id").hidden = state === "off";
+  const welcome = welcomeWords(state, informed, here);
+  setText(byId("welcome-title"), welcome.title);
+  setText(byId("welcome-text"), welcome.text);
+  byId("share").hidden = !welcome.share;
   const unread = peers.reduce((sum, peer) => sum + peer.unread, 0);
   document.title = unread ? `(${unread}) Hippius` : "Hippius";
 }
@@ -122,7 +139,7 @@ export function paintConversation(peer) {
   const help = byId("chat-help");
   help.hidden = peer.state !== "failed";
   if (!help.hidden) {
-    const failure = failureWords(peer.reason, nameOf(peer));
+    const failure = failureWords(peer.reason, nameOf(peer), Boolean(peer.name));
     setText(byId("chat-help-title"), failure.title);
     setText(byId("chat-help-text"), failure.text);
   }
@@ -132,6 +149,7 @@ export function paintConversation(peer) {
   byId("message").placeholder = composerWords(peer, nameOf(peer));
   if (shown !== peer.id) {
     shown = peer.id;
+    atEnd = true;
     byId("log").replaceChildren();
     peer.entries.forEach((entry) => append(peer, entry));
   }
@@ -141,10 +159,10 @@ export function paintConversation(peer) {
 export function append(peer, entry) {
   if (shown !== peer.id) return;
   const log = byId("log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  const follow = atEnd;
   log.append(entry.kind === "note" ? make("p", "note", entry.text) : makeMessage(peer, entry));
   while (log.childElementCount > peer.entries.length) log.firstElementChild.remove();
-  if (atEnd || entry.kind === "own") log.scrollTop = log.scrollHeight;
+  if (follow || entry.kind === "own") log.scrollTop = log.scrollHeight;
 }
 
 function makeMessage(peer, entry) {

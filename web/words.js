@@ -9,8 +9,10 @@ export function linkWords(peer, informed = true) {
       return { tone: "good", short: "Connected", long: ["Connected", pathWords(peer.path), rttWords(peer.rtt)].filter(Boolean).join(" · ") };
     case "interrupted":
       return { tone: "wait", short: "Interrupted, reconnecting…", long: "Interrupted, reconnecting…" };
-    case "failed":
-      return { tone: "bad", short: "Could not connect", long: "Could not connect" };
+    case "failed": {
+      const words = { gone: "Not here", away: "Away", signaling: "Waiting for the server" }[peer.reason] ?? "Could not connect";
+      return { tone: peer.reason === "gone" ? "idle" : "bad", short: words, long: words };
+    }
     default:
       return peer.present
         ? { tone: "idle", short: informed ? "Here now" : "Was here", long: "Not connected" }
@@ -28,10 +30,11 @@ function rttWords(rtt) {
   return ms < 1 ? "< 1 ms" : `${Math.round(ms)} ms`;
 }
 
-/** Why there is no connection and what to try. */
-export function failureWords(reason, name) {
+/** Why there is no connection and what to try. `known`: this one has been here before. */
+export function failureWords(reason, name, known = false) {
   switch (reason) {
     case "gone":
+      if (known) return { title: `${name} has left`, text: "As soon as they are back in the same window, the connection is made." };
       return {
         title: `${name} is not here`,
         text: "Nobody with this id is connected right now. Check the id, and that they have this page open. As soon as they appear, the connection is made.",
@@ -39,12 +42,12 @@ export function failureWords(reason, name) {
     case "signaling":
       return {
         title: "The signaling server is out of reach",
-        text: "It introduces two browsers to each other, so a new connection has to wait for it. Open chats go on without it.",
+        text: "It introduces two browsers to each other, so a new connection has to wait for it. It is made as soon as the server is back. Open chats go on without it.",
       };
     case "away":
       return {
         title: `${name} is away for a moment`,
-        text: "Their window has lost the signaling server: the machine sleeps, or changes networks. If they come back with the same id, try again; if they come back anew, the connection is made by itself.",
+        text: "Their window has lost the signaling server, and may be back any second. Try again in a moment.",
       };
     case "too-many":
       return {
@@ -93,12 +96,16 @@ export function signalingWords({ state, retryAt, refusal }, url, failures) {
     refused: { tone: "bad", text: "Refused" },
     replaced: { tone: "bad", text: "Moved" },
     off: { tone: "bad", text: "No signaling" },
+    unserved: { tone: "bad", text: "Offline" },
   }[state];
   if (state === "replaced") {
     return { pill, help: { title: "You are in another window", text: "The same id was opened elsewhere, and this window let go of it.", action: "Join with a new id" } };
   }
   if (state === "off") {
     return { pill, help: { title: "No signaling server", text: "This network runs without one, so browsers cannot find each other. Add [signaling] to its topology file." } };
+  }
+  if (state === "unserved") {
+    return { pill, help: { title: "The web server does not answer", text: "This page came from it, and asks it where the signaling server is. Trying again." } };
   }
   const wait = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
   const retry = { next: retryAt ? `Next try in ${wait} s.` : "Trying now.", action: "Try now" };
@@ -115,7 +122,18 @@ export function signalingWords({ state, retryAt, refusal }, url, failures) {
 export function composerWords(peer, name) {
   if (peer.state === "open") return `Message to ${name}`;
   if (peer.state === "interrupted") return "One moment, the connection is being mended";
-  return peer.present || peer.state !== "closed" ? "You can write once you are connected" : `${name} has left`;
+  return peer.present || peer.state !== "closed" ? "Write once connected" : `${name} has left`;
+}
+
+/** What is seen where no conversation is. `here`: how many others there are. */
+export function welcomeWords(state, informed, here) {
+  const how = "What you write goes straight from one browser to the other.";
+  if (state === "off") return { title: "Nobody can meet here", text: "Browsers find each other through a signaling server, and this network has none." };
+  if (!informed) return { title: "You cannot be found right now", text: "New chats begin once the signaling server has you on its list. Open ones go on." };
+  if (state !== "online" && !here) return { title: "One moment", text: "Asking the signaling server who is here." };
+  return here
+    ? { title: "Choose someone to talk to", text: `Or send somebody your link. ${how}`, share: true }
+    : { title: "Just you so far", text: `Open this page in a second window, or send someone your link. ${how}`, share: true };
 }
 
 /** What stands under a message of one's own. */

@@ -150,6 +150,7 @@ scene("a full room is called that, and is entered once somebody has left", async
     await b.locator("#signaling-help-title", { hasText: "This room is full" }).waitFor();
     await b.locator("#signaling-help-text", { hasText: "lobby holds 1 peers and is full" }).waitFor();
     assert.equal(await b.textContent("#signaling-text"), "Refused");
+    await b.locator("#welcome-title", { hasText: "You cannot be found" }).waitFor();
     await picture(b, "refused");
     await a.close();
     // The place of a window that closed is kept for a moment.
