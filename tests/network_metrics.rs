@@ -94,6 +94,20 @@ fn every_process_has_the_documented_series_with_its_labels() {
     }
     assert!(page.contains("# TYPE p2p_messages_received untyped\n"), "kept for old queries");
     assert!(page.contains("# TYPE p2p_messages_received_total counter\n"), "and its canonical twin");
+    for (name, role, label) in [
+        ("p2p_refused_total", "node", ("what", "message")),
+        ("p2p_dials_total", "node", ("result", "wrong_peer")),
+        ("ws_refused_total", "signaling", ("reason", "flood")),
+        ("web_requests_total", "web", ("status", "404")),
+        ("web_connections_refused_total", "web", ("process", "web")),
+    ] {
+        // Otherwise `rate()` would miss the first event.
+        assert_eq!(
+            figure(&page, name, &[("role", role), label]),
+            Some(0.0),
+            "{name} {label:?} from the start"
+        );
+    }
     for (process, role) in PROCESSES {
         let up = figure(&page, "hippius_process_up", &[("process", process), ("role", role)]);
         assert_eq!(up, Some(1.0), "{process}");

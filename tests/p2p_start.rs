@@ -1,10 +1,14 @@
 //! What can be wrong when a node starts, and how it says so.
 
+#[path = "support/namespace.rs"]
+mod namespace;
 mod p2p_support;
 
 use std::fs;
 
 use hippius::p2p::{Identity, IdentityError, NodeConfig, NodeRole, StartError};
+use hippius::telemetry::exposition;
+use hippius::telemetry::supervisor::supervisor_meter;
 use libp2p::Multiaddr;
 use p2p_support::*;
 
@@ -75,6 +79,48 @@ async fn every_address_is_bound_and_carries_the_peer_id() {
             text.ends_with(&format!("/p2p/{}", node.handle.peer_id())) && !text.contains("/tcp/0/"),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn both_families_may_share_a_port() {
+    // On all addresses only inside, where there are none but loopback.
+    if !namespace::inside("both_families_may_share_a_port") {
+        return;
+    }
+    let both =
+        ["/ip4/0.0.0.0/tcp/4002", "/ip6/::/tcp/4002"].map(|address| address.parse::<Multiaddr>().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for listen in [both.to_vec(), both.iter().rev().cloned().collect()] {
+        runtime.block_on(async {
+            let node = node(NodeRole::Bootnode, NodeConfig { listen, ..NodeConfig::default() }).await;
+            for address in ["/ip4/127.0.0.1/tcp/4002", "/ip6/::1/tcp/4002"] {
+                let friend = bootnode().await;
+                let address = format!("{address}/p2p/{}", node.handle.peer_id()).parse().unwrap();
+                friend.handle.connect(address).await.expect("reached in both families");
+            }
+            for address in &both {
+                let error = refused(listening_on(address.clone())).await;
+                assert!(matches!(&error, StartError::InUse(taken) if taken == address), "{error}");
+            }
+            node.stop().await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn counters_with_labels_are_there_from_the_start() {
+    let (registry, _provider, meter) = supervisor_meter().unwrap();
+    let _node = measured_node(NodeRole::Node, NodeConfig::default(), &meter).await;
+    let text = exposition::render(&registry);
+    for series in [
+        "p2p_refused{what=\"message\"} 0",
+        "p2p_refused{what=\"slow_peer\"} 0",
+        "p2p_dials{result=\"ok\"} 0",
+        "p2p_dials{result=\"unreachable\"} 0",
+        "p2p_neighbours_blocked 0",
+    ] {
+        assert!(text.lines().any(|line| line == series), "{series} is not in\n{text}");
     }
 }
 

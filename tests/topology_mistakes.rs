@@ -63,6 +63,25 @@ fn wrong_type() {
 }
 
 #[test]
+fn bad_topics() {
+    let node = |topics: &str| format!("[[nodes]]\ntopics = [{topics}]\n");
+    for name in ["", "a b", "/lobby", "a\\n", &"x".repeat(65)] {
+        let quoted = format!("\"{name}\"");
+        one(&node(&quoted), (2, 11), &quoted, "is no good name of a topic", "a topic");
+    }
+    let names = |count: usize| (0..count).map(|n| format!("\"topic-{n}\"")).collect::<Vec<_>>().join(", ");
+    let too_many = mistakes(&node(&names(65))).to_string();
+    assert!(
+        too_many.contains("x.toml:2:10: `nodes.topics` has 65 entries, must have from 0 to 64"),
+        "{too_many}"
+    );
+    let longest = format!("\"{}\"", "x".repeat(64));
+    for topics in [&names(64), &longest, "\"räume/küche-2\""] {
+        assert!(topology::parse("x.toml", &node(topics), &env).is_ok(), "{topics}");
+    }
+}
+
+#[test]
 fn bad_duration() {
     one("[web]\n[restart]\nbackoff = \"5 bananas\"", (3, 11), "\"5 bananas\"", "no duration", "100ms");
     one("[web]\n[restart]\nbackoff = 5", (3, 11), "5", "`restart.backoff` must be a string", "\"5s\"");

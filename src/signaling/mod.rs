@@ -15,6 +15,7 @@ pub mod limits;
 pub mod names;
 pub mod origin;
 mod presence;
+mod refusal;
 mod reports;
 pub mod server;
 mod session;

@@ -27,7 +27,7 @@ use super::config::SignalingConfig;
 use super::limits::{ConnectionPermit, ConnectionTable, SPARE, SPARE_PER_ADDRESS};
 use super::shared::Shared;
 use super::wire::{CloseReason, MAX_MESSAGE_BYTES, PATH};
-use super::{origin, session};
+use super::{origin, refusal, session};
 use crate::control::http::{self, Accept, Body, Limits, Remote};
 use crate::telemetry::instruments::SignalingInstruments;
 
@@ -135,7 +135,7 @@ impl Desk {
             return http::text(StatusCode::OK, "ok\n");
         }
         let Some(accept) = accept_key(request.headers()) else {
-            self.shared.count_refused("no_websocket");
+            self.shared.count_refused(refusal::NO_WEBSOCKET);
             let message = "connect with a WebSocket client, version 13";
             return with(
                 http::error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message),
@@ -169,7 +169,7 @@ impl Desk {
         let authority = request.uri().authority().map(|authority| authority.as_str()).or(host);
         let welcome = origin::admits(headers, authority, &self.shared.config.allowed_origins);
         if !welcome {
-            self.shared.count_refused("foreign_origin");
+            self.shared.count_refused(refusal::FOREIGN_ORIGIN);
             if !self.warned.swap(true, Ordering::Relaxed) {
                 let origin: String =
                     format!("{:?}", headers.get(ORIGIN)).chars().take(LONGEST_SHOWN_ORIGIN).collect();

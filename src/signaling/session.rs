@@ -14,7 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use super::hub::{Departure, Event};
-use super::limits::{Full, RateLimit, Verdict};
+use super::limits::{RateLimit, Verdict};
+use super::refusal;
 use super::shared::{Inbox, Outgoing, Shared};
 use super::wire::{self, CloseReason, ErrorCode, ErrorReply};
 
@@ -47,15 +48,15 @@ where
     let Session { socket, shared, .. } = session;
     let departure = match end {
         End::Client(departure) => departure,
-        End::Server(reason) if counted_as(reason).is_some() => Departure::Clean,
+        End::Server(reason) if refusal::of_close(reason).is_some() => Departure::Clean,
         End::Server(_) | End::SlowReader => Departure::Lost,
     };
     shared.disconnect(Event::Closed { client, departure }, client);
     match end {
-        End::SlowReader => shared.count_refused("slow_reader"),
+        End::SlowReader => shared.count_refused(refusal::SLOW_READER),
         End::Client(_) => {}
         End::Server(reason) => {
-            if let Some(counted) = counted_as(reason) {
+            if let Some(counted) = refusal::of_close(reason) {
                 shared.count_refused(counted);
             }
             close(socket, reason).await;
@@ -68,7 +69,7 @@ pub(super) async fn turn_away<S>(socket: WebSocketStream<S>, reason: CloseReason
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if let Some(counted) = counted_as(reason) {
+    if let Some(counted) = refusal::of_close(reason) {
         shared.count_refused(counted);
     }
     close(socket, reason).await;
@@ -85,22 +86,6 @@ where
         Ok::<_, Error>(())
     })
     .await;
-}
-
-/// The name of a refusal that ends a connection; `None` where nothing was refused.
-fn counted_as(reason: CloseReason) -> Option<&'static str> {
-    match reason {
-        CloseReason::Restart | CloseReason::Replaced => None,
-        CloseReason::RegisterTimeout => Some("register_timeout"),
-        CloseReason::Silent => Some("silent"),
-        CloseReason::Binary => Some("binary"),
-        CloseReason::TooBig => Some("frame_too_big"),
-        CloseReason::NotUtf8 => Some("not_utf8"),
-        CloseReason::Protocol => Some("protocol"),
-        CloseReason::Flood => Some("flood"),
-        CloseReason::AddressLimit => Some(Full::Address.as_str()),
-        CloseReason::ServerFull => Some(Full::Server.as_str()),
-    }
 }
 
 struct Session<S> {

@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::SignalingConfig;
 use super::hub::{Action, ClientId, Counts, Event, Hub, HubLimits};
+use super::refusal;
 use super::wire::{CloseReason, ErrorCode, ErrorReply, ServerMessage};
+use crate::telemetry::catalogue;
 use crate::telemetry::instruments::SignalingInstruments;
 
 /// What waits to be written to one client.
@@ -97,6 +99,7 @@ impl Shared {
             counted: Counts::default(),
         };
         record_webrtc(&instruments, Counts::default());
+        catalogue::WS_REFUSED.start_at_zero(&instruments.refused, refusal::all());
         instruments.active_connections.record(0, &[]);
         Arc::new(Self { config, instruments, state: Mutex::new(state), sooner: Notify::new() })
     }

@@ -171,6 +171,7 @@ metrics! {
     WEBRTC_CONNECTIONS = Gauge "webrtc_connections" ["type"] "connections" "WebRTC connections that clients reported, by type of path.";
 
     WEB_REQUESTS = Counter "web_requests" ["status"] "requests" "HTTP requests answered, by status.";
+    WEB_CONNECTIONS_REFUSED = Counter "web_connections_refused" [] "connections" "Connections closed unanswered because too many were open.";
 
     SYSTEM_CPU_USAGE = Gauge "system_cpu_usage" [] "1" "Share of the machine's processors that the process used since the last reading, 0 to 1.";
     SYSTEM_MEMORY_USAGE = Gauge "system_memory_usage" [] "1" "Share of the machine's memory that the process holds, 0 to 1.";

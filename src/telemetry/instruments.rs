@@ -1,5 +1,8 @@
 //! What each role records. Names and descriptions come from the [`catalogue`](super::catalogue).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use opentelemetry::metrics::{Counter, Gauge, Meter};
 
 use super::catalogue;
@@ -75,6 +78,14 @@ impl SignalingInstruments {
             webrtc_connections: catalogue::WEBRTC_CONNECTIONS.u64_gauge(meter),
         }
     }
+}
+
+/// Registers the connections that a web server did not take, as it counts them in `refused`.
+pub fn observe_refused_connections(meter: &Meter, refused: Arc<AtomicU64>) {
+    let _ = catalogue::WEB_CONNECTIONS_REFUSED
+        .observed_counter(meter)
+        .with_callback(move |observer| observer.observe(refused.load(Ordering::Relaxed), &[]))
+        .build();
 }
 
 /// What a web server records.

@@ -1,6 +1,8 @@
 //! The web server: looks up what was asked for in the table of pages and says what the pages need to know.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -14,6 +16,7 @@ use super::config::WebConfig;
 use super::{headers, pages};
 use crate::control::http::{self, Body, Limits, Remote};
 use crate::signaling;
+use crate::telemetry::catalogue;
 use crate::telemetry::instruments::WebInstruments;
 
 /// Connections at once. A page's dozen files come over six of them.
@@ -21,6 +24,10 @@ const MAX_CONNECTIONS: usize = 1024;
 
 /// Time for the head of a request, and for which an idle connection is kept.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Every status that [`answer`] gives.
+const STATUSES: [StatusCode; 4] =
+    [StatusCode::OK, StatusCode::NOT_MODIFIED, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
 
 /// A running web server; dropping it leaves it running until the runtime ends.
 #[derive(Debug)]
@@ -36,6 +43,8 @@ impl WebServer {
         let local_addr = listener.local_addr().unwrap_or(config.listen);
         let limits =
             Limits { max_connections: MAX_CONNECTIONS, header_timeout: HEADER_TIMEOUT, ..Limits::default() };
+        catalogue::WEB_REQUESTS
+            .start_at_zero(&instruments.requests, STATUSES.map(|status| i64::from(status.as_u16())));
         let signaling_port = config.signaling_port;
         let handler = move |request: Request<Incoming>, _: Remote| {
             let response = answer(&request, signaling_port);
@@ -52,10 +61,10 @@ impl WebServer {
         self.local_addr
     }
 
-    /// Connections closed unanswered because too many were open.
+    /// Connections closed unanswered because too many were open; goes on counting.
     #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.http.refused()
+    pub fn refused_counter(&self) -> Arc<AtomicU64> {
+        self.http.refused_counter()
     }
 
     /// Takes no more connections, lets requests under way finish for `grace`, then drops the rest.
