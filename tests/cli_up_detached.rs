@@ -95,3 +95,33 @@ fn ctrl_c_while_it_waits_stops_what_it_has_started() {
         assert_eq!(network.leftovers(), Vec::<i32>::new(), "it is true");
     }
 }
+
+#[test]
+fn a_supervisor_that_is_killed_while_it_starts_is_told() {
+    let network = Network::new(EVERY_ROLE);
+    let program = network.script("sleep()");
+    let program = program.to_str().unwrap();
+    let mut command = network.command(&["up", "-d", "topology.toml", "--role-program", program]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    network.wait_state("signaling", State::Starting);
+    network.signal(network.status().pid.cast_signed(), Signal::SIGKILL);
+    let output = child.wait_with_output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("error: the supervisor has ended before everything was ready"), "{errors}");
+    wait_until("no process is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn ctrl_c_in_a_terminal_stops_what_it_has_started() {
+    let network = Network::new(EVERY_ROLE);
+    let program = network.script("sleep()");
+    let program = program.to_str().unwrap();
+    let mut terminal =
+        Terminal::run(&network.command(&["up", "-d", "topology.toml", "--role-program", program]));
+    network.wait_state("signaling", State::Starting);
+    terminal.type_in("\x03");
+    assert_eq!(terminal.wait_exit().code(), Some(130), "{}", terminal.plain());
+    terminal.wait_text("everything has stopped");
+    assert_eq!(network.leftovers(), Vec::<i32>::new(), "it is true");
+}

@@ -45,8 +45,21 @@ async fn start(args: &UpArgs, program: &Path) -> io::Result<ExitCode> {
     });
     let line = progress_line();
     let mut interrupted = None;
-    let is_ready = loop {
+    let ended = loop {
         tokio::select! {
+            // In this order: Ctrl-C may end the supervisor by itself, as long as it is in the terminal's session.
+            biased;
+            signal = to_stop(&mut signals.interrupt, &mut signals.terminate) => {
+                interrupted.get_or_insert(signal);
+                line.set_message("stopping everything");
+                // It was not waited for yet, so this is still its number. A second signal is an order, there as here.
+                let _ = kill(pid, Signal::SIGTERM);
+            }
+            _ = signals.child.recv() => {
+                if let Some(status) = supervisor.try_wait()? {
+                    break Some(status);
+                }
+            }
             notice = notify.next(pid) => {
                 let notice = notice?;
                 if let Some(status) = notice.status {
@@ -54,33 +67,26 @@ async fn start(args: &UpArgs, program: &Path) -> io::Result<ExitCode> {
                 }
                 // Once it was told to stop there is only its end to wait for.
                 if notice.ready && interrupted.is_none() {
-                    break true;
+                    break None;
                 }
-            }
-            _ = signals.child.recv() => {
-                if supervisor.try_wait()?.is_some() {
-                    break false;
-                }
-            }
-            signal = to_stop(&mut signals.interrupt, &mut signals.terminate) => {
-                interrupted.get_or_insert(signal);
-                line.set_message("stopping everything");
-                // It was not waited for yet, so this is still its number. A second signal is an order, there as here.
-                let _ = kill(pid, Signal::SIGTERM);
             }
         }
     };
     line.finish_and_clear();
-    if let Ok(text) = complaints.await
-        && !text.is_empty()
-    {
-        output::complain(text.trim_end());
+    let complaints = complaints.await.unwrap_or_default();
+    if !complaints.is_empty() {
+        output::complain(complaints.trim_end());
     }
     if let Some(signal) = interrupted {
         output::say("everything has stopped");
         return Ok(output::ended_by(signal));
     }
-    if !is_ready {
+    if let Some(status) = ended {
+        if complaints.is_empty() {
+            output::complain(&format!(
+                "error: the supervisor has ended before everything was ready ({status})"
+            ));
+        }
         return Ok(ExitCode::FAILURE);
     }
     let paths = Paths::new(&args.data.data_dir);

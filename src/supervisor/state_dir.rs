@@ -293,7 +293,8 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
-                        paths.is_in_use();
+                        // The answer changes all the time.
+                        let _ = paths.is_in_use();
                     }
                 });
                 scope.spawn(|| {
