@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use hippius::p2p::topics::Message;
 use hippius::p2p::{Event, EventStream, NodeConfig, NodeRole};
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode};
@@ -362,4 +362,46 @@ async fn strangers_who_stall_the_handshake_fill_only_their_places() {
     for friend in friends {
         eventually("friends get in", || async { friend.handle.connect(address.clone()).await.is_ok() }).await;
     }
+}
+
+/// The other side of all these limits. Three in a row, the one in the middle passes everything on.
+#[tokio::test]
+async fn who_keeps_to_the_rate_loses_nothing_and_is_held_to_be_honest() {
+    const BURST: u32 = 100;
+    let middle = member_with_burst(BURST, Vec::new()).await;
+    let known = vec![middle.address().await];
+    let (one, other) = join(member_with_burst(BURST, known.clone()), member_with_burst(BURST, known)).await;
+    let mut events = other.handle.subscribe_events().unwrap();
+    eventually("all know each other's topic", || async {
+        let (left, right) = join(one.handle.peers(), other.handle.peers()).await;
+        [left.unwrap(), right.unwrap()].iter().all(|peers| peers.len() == 1 && !peers[0].topics.is_empty())
+            && middle.handle.peers().await.unwrap().iter().filter(|peer| !peer.topics.is_empty()).count() == 2
+    })
+    .await;
+    for number in 0..BURST {
+        one.handle.publish(lobby(), format!("line {number}")).await.unwrap();
+    }
+    let mut heard = 0;
+    let all = async {
+        while heard < u64::from(BURST) {
+            match events.next().await.expect("a running node") {
+                Event::Message(_) => heard += 1,
+                Event::Lagged { lost } => heard += lost,
+                _ => {}
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(DEADLINE, all).await;
+    assert!(in_time.is_ok(), "{heard} of {BURST} arrived");
+    for node in [&one, &middle, &other] {
+        let status = node.handle.status().await.unwrap();
+        assert!(status.refused.is_empty() && status.blocked == 0, "{status:?}");
+    }
+}
+
+/// A node in the lobby that looks for nobody but `bootnodes`.
+async fn member_with_burst(message_burst: u32, bootnodes: Vec<Multiaddr>) -> TestNode {
+    let topics = vec!["lobby".to_owned()];
+    let config = NodeConfig { message_burst, bootnodes, topics, ..NodeConfig::of_bootnode() };
+    node(NodeRole::Bootnode, config).await
 }

@@ -96,13 +96,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connections closed because of [`Limits::max_connections`].
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    /// A counter shared with the server, for an observable instrument; see [`Server::refused`].
+    /// Connections closed because of [`Limits::max_connections`]: a counter shared with the server, for an observable
+    /// instrument.
     #[must_use]
     pub fn refused_counter(&self) -> Arc<AtomicU64> {
         self.refused.clone()

@@ -19,13 +19,18 @@ use crate::token_bucket::{Rate, TokenBucket};
 const AUTHORS_PER_NEIGHBOUR: u32 = 10;
 /// Patience with a neighbour, in refused tokens: so many times its rate's burst.
 const PATIENCE: u32 = 2;
+/// … and never less than this, however low the rates are set.
+const MIN_PATIENCE: u32 = 200;
 /// How often a neighbour may send rubbish in a row before patience is at its end …
 const RUBBISH_IN_A_ROW: u32 = 100;
 /// … and messages of topics that are not joined: who has just left a busy topic gets many until its neighbours know.
 const UNWANTED_IN_A_ROW: u32 = 1_000;
-/// Tokens for an RPC without any message that could be read. What is in it (control messages, or messages whose signature
-/// is wrong) gossipsub does not say, but checking signatures is the most that a stranger can make this node work.
-const SILENT_COST: u32 = 4;
+/// RPCs without any message that could be read are allowed a neighbour a quarter as often as messages. What is in them
+/// gossipsub does not say: they manage the mesh, a few a second, or the signatures of their messages are wrong, and
+/// checking signatures is the most that a stranger can make this node work.
+const MESSAGES_PER_SILENT: u32 = 4;
+/// What managing a mesh takes, however low the rates are set.
+const MIN_SILENT: Rate = Rate::per_second(100, 20);
 /// Peers remembered beside the connected ones, so that coming again does not make a bucket full.
 const MAX_LEAVERS: usize = 1_024;
 /// For how long a neighbour is kept away.
@@ -45,9 +50,9 @@ fn neighbour_rate(config: &NodeConfig) -> Rate {
 
 /// The neighbours and how they behave.
 ///
-/// Each has a rate, ten authors' by default: 5,000 tokens at once and 500 a second, a short message at one token. And there is
-/// patience with each, 10,000 tokens: what is refused for the rate takes its tokens from it, rubbish a hundredth of all; 500
-/// tokens come back a second. At its end the neighbour is blocked for five minutes.
+/// Each has a rate, ten authors' by default: 5,000 tokens at once and 500 a second, a short message at one token, and a quarter as many RPCs without a message. And there is
+/// patience with each, 10,000 tokens: what is refused for the rate takes its tokens from it, rubbish and each RPC
+/// too many a hundredth of all; 500 tokens come back a second. At its end the neighbour is blocked for five minutes.
 ///
 /// Worked example: a neighbour sends 100,000 short messages in one instant. 5,000 pass, 10,000 are refused, and with the
 /// next one it is blocked. Another sends 1,000 a second for ever: half of them are refused, and it stays. A third sends rubbish: the
@@ -55,6 +60,7 @@ fn neighbour_rate(config: &NodeConfig) -> Rate {
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     rate: RateLimiter,
+    silent: RateLimiter,
     patience: RateLimiter,
     patience_burst: u32,
     cache: TokenBucket,
@@ -67,10 +73,15 @@ pub(crate) struct Neighbours {
 impl Neighbours {
     pub(crate) fn new(config: &NodeConfig, now: Instant) -> Self {
         let rate = neighbour_rate(config);
-        let patience = Rate { burst: rate.burst.saturating_mul(PATIENCE), ..rate };
+        let patience = Rate { burst: rate.burst.saturating_mul(PATIENCE).max(MIN_PATIENCE), ..rate };
+        let silent = Rate::per_second(
+            (rate.burst / MESSAGES_PER_SILENT).max(MIN_SILENT.burst),
+            (rate.tokens / MESSAGES_PER_SILENT).max(MIN_SILENT.tokens),
+        );
         let places = max_connections(config) as usize + MAX_LEAVERS;
         Self {
             rate: RateLimiter::new(rate, places),
+            silent: RateLimiter::new(silent, places),
             patience: RateLimiter::new(patience, places),
             patience_burst: patience.burst,
             cache: TokenBucket::full(CACHED_BYTES, now),
@@ -108,8 +119,8 @@ impl Neighbours {
 
     /// `peer` has sent an RPC without a message that could be read.
     pub(crate) fn silent(&mut self, peer: PeerId, now: Instant) {
-        if !self.rate.admit(peer, SILENT_COST, now) {
-            self.lose_patience(peer, SILENT_COST, now);
+        if !self.silent.admit(peer, 1, now) {
+            self.rubbish(peer, now);
         }
     }
 
@@ -286,11 +297,26 @@ mod tests {
     #[test]
     fn rpcs_without_a_message_have_their_price() {
         let (mut fixture, peer) = (Fixture::new(), PeerId::random());
-        for _ in 0..(5_000 + 10_000) / SILENT_COST {
+        for _ in 0..5_000 / MESSAGES_PER_SILENT + RUBBISH_IN_A_ROW {
             fixture.neighbours.silent(peer, fixture.now);
         }
         assert!(!fixture.is_blocked(peer));
+        assert_eq!(fixture.send(peer), Ok(()), "messages have their own tokens");
         fixture.neighbours.silent(peer, fixture.now);
         assert!(fixture.is_blocked(peer));
+    }
+
+    #[test]
+    fn however_low_the_rate_a_mesh_can_be_managed() {
+        let now = Instant::now();
+        for message_burst in [0, 1] {
+            let config = NodeConfig { message_burst, message_rate: 1, ..NodeConfig::default() };
+            let (mut neighbours, peer) = (Neighbours::new(&config, now), PeerId::random());
+            (0..MIN_SILENT.burst).for_each(|_| neighbours.silent(peer, now));
+            for _ in 0..MIN_PATIENCE {
+                let _ = neighbours.message(peer, 100, true, now);
+            }
+            assert!(!neighbours.is_blocked(peer, now));
+        }
     }
 }

@@ -99,13 +99,14 @@ pub struct LogConfig {
     /// How lines look. Default: `json` where standard error is no terminal, `text` where it is.
     pub format: Option<LogFormat>,
     /// What is logged, as a `tracing` filter, e.g. `info` or `info,libp2p_gossipsub=debug`. Default `info`, without
-    /// libp2p's greeting, which repeats the node's own, and Kademlia's warning that a first node knows nobody yet.
+    /// libp2p's greeting, which repeats the node's own, Kademlia's warning that a first node knows nobody yet, and gossipsub's
+    /// line for each bad message, with which strangers could fill the log; the node counts them.
     pub filter: String,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: None, filter: "info,libp2p_swarm=warn,libp2p_kad=error".to_owned() }
+        Self { format: None, filter: "info,libp2p_swarm=warn,libp2p_kad=error,libp2p_gossipsub=off".to_owned() }
     }
 }
 
