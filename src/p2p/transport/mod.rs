@@ -1,0 +1,128 @@
+//! How nodes reach each other: TCP and WebSocket secured by noise and multiplexed by yamux, QUIC, WebRTC-direct, and through relays;
+//! every byte counted.
+
+mod certificate;
+mod metered;
+mod paced;
+mod secure_websocket;
+
+use std::io;
+use std::time::Duration;
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, OptionalTransport};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, websocket, yamux};
+
+use super::metrics::Traffic;
+use crate::tls::CertificateFiles;
+pub use certificate::{CertificateError, WebRtcCertificate};
+use metered::Metered;
+pub(crate) use paced::Pace;
+use paced::Paced;
+use secure_websocket::SecureWebSocket;
+
+/// From first packet to multiplexed channel; a stranger who stalls the handshake is dropped then.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Substreams of one connection: each protocol holds one or two, and Kademlia opens one per request.
+const MAX_SUBSTREAMS: usize = 128;
+/// Bytes that a QUIC peer may send on one stream, and on all together, before this node has read them.
+const QUIC_STREAM_WINDOW: u32 = 1 << 20;
+const QUIC_CONNECTION_WINDOW: u32 = 4 << 20;
+/// The largest WebSocket frame taken: noise's frames have at most 64 KiB, other implementations may join some.
+const MAX_WEBSOCKET_FRAME: usize = 1 << 20;
+
+type Upgraded = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// What a transport is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) keypair: &'a Keypair,
+    pub(crate) traffic: Traffic,
+    /// The certificate for secure WebSocket; without it there is none to listen on.
+    pub(crate) tls: Option<CertificateFiles>,
+    /// The certificate for WebRTC; without it there is no WebRTC.
+    pub(crate) webrtc: Option<WebRtcCertificate>,
+    /// The way through relays.
+    pub(crate) relay: relay::client::Transport,
+}
+
+/// The node's transport, and the handle that paces its dials.
+///
+/// # Errors
+/// When a key or certificate cannot be used.
+pub(crate) fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
+    let Parts { keypair, traffic, tls, webrtc, relay } = parts;
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let quic = {
+        let mut config = quic::Config::new(keypair);
+        config.handshake_timeout = HANDSHAKE_TIMEOUT;
+        config.max_concurrent_stream_limit = MAX_SUBSTREAMS as u32;
+        config.max_stream_data = QUIC_STREAM_WINDOW;
+        config.max_connection_data = QUIC_CONNECTION_WINDOW;
+        quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+    };
+    let webrtc = webrtc.map(|certificate| {
+        libp2p_webrtc::tokio::Transport::new(keypair.clone(), certificate.into_inner())
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+    });
+    let webrtc = webrtc.map_or_else(OptionalTransport::none, OptionalTransport::some);
+    // Names inside WebSocket addresses must reach the TLS handshake, so WebSocket does its own look-ups: it comes first and
+    // takes only what ends in `/ws`.
+    let websocket = {
+        let mut config = websocket::Config::new(resolving(tcp())?);
+        config.set_max_data_size(MAX_WEBSOCKET_FRAME);
+        secured(SecureWebSocket::new(config, tls)?, keypair)?
+    };
+    let plain = secured(tcp(), keypair)?
+        .or_transport(quic)
+        .map(|either, _| either.into_inner())
+        .or_transport(webrtc)
+        .map(|either, _| either.into_inner())
+        .boxed();
+    // The resolving transport takes every address, so it comes last.
+    let all = secured(relay, keypair)?
+        .or_transport(websocket)
+        .map(|either, _| either.into_inner())
+        .or_transport(resolving(plain)?)
+        .map(|either, _| either.into_inner())
+        .timeout(HANDSHAKE_TIMEOUT)
+        .map(move |(peer, muxer), _| {
+            let traffic = traffic.of(peer);
+            (peer, StreamMuxerBox::new(Metered::new(muxer, traffic)))
+        })
+        .boxed();
+    let pace = Pace::default();
+    Ok((Paced::new(all, pace.clone()).boxed(), pace))
+}
+
+/// `transport` with noise and yamux on top.
+fn secured<T>(transport: T, keypair: &Keypair) -> io::Result<Upgraded>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(MAX_SUBSTREAMS);
+    let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
+    Ok(transport
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed())
+}
+
+/// `transport` with DNS names in the addresses that it dials. Where the system has no configuration for it, names cannot be looked up and
+/// everything else works.
+fn resolving<T>(transport: T) -> io::Result<dns::tokio::Transport<T>> {
+    if dns::tokio::Transport::system(()).is_ok() {
+        return dns::tokio::Transport::system(transport);
+    }
+    tracing::debug!("the system has no DNS configuration; addresses with names cannot be dialled");
+    Ok(dns::tokio::Transport::custom(transport, dns::ResolverConfig::default(), dns::ResolverOpts::default()))
+}

@@ -1,0 +1,92 @@
+//! WebSocket with TLS from files: when they change, new connections get the new certificate, and the old ones go on.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::{AsyncRead, AsyncWrite, FutureExt, StreamExt};
+use futures::stream::BoxStream;
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::websocket::{self, tls};
+use libp2p::{Multiaddr, Transport};
+
+use crate::tls::{Certificate, CertificateFiles};
+
+/// The WebSocket transport, and the certificates to come.
+pub(super) struct SecureWebSocket<T>
+where
+    T: Transport,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    inner: websocket::Config<T>,
+    renewed: Option<BoxStream<'static, Certificate>>,
+}
+
+impl<T> SecureWebSocket<T>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Error: Send + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+    T::Output: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    /// # Errors
+    /// When the files hold no certificate with its key. Without files it only dials.
+    pub(super) fn new(mut inner: websocket::Config<T>, files: Option<CertificateFiles>) -> io::Result<Self> {
+        let Some(files) = files else { return Ok(Self { inner, renewed: None }) };
+        let certificate = files.load().map_err(io::Error::other)?;
+        inner.set_tls_config(config(certificate)?);
+        Ok(Self { inner, renewed: Some(files.renewals().boxed()) })
+    }
+}
+
+fn config(certificate: Certificate) -> io::Result<tls::Config> {
+    let key = tls::PrivateKey::new(certificate.key.secret_der().to_vec());
+    let chain = certificate.chain.iter().map(|part| tls::Certificate::new(part.to_vec()));
+    tls::Config::new(key, chain).map_err(io::Error::other)
+}
+
+impl<T> Transport for SecureWebSocket<T>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Error: Send + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+    T::Output: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = <websocket::Config<T> as Transport>::Output;
+    type Error = <websocket::Config<T> as Transport>::Error;
+    type ListenerUpgrade = <websocket::Config<T> as Transport>::ListenerUpgrade;
+    type Dial = <websocket::Config<T> as Transport>::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<Self::Error>> {
+        self.inner.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<Self::Dial, TransportError<Self::Error>> {
+        self.inner.dial(address, options)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        while let Some(renewed) = &mut self.renewed {
+            match renewed.poll_next_unpin(cx) {
+                Poll::Ready(Some(certificate)) => match config(certificate) {
+                    Ok(config) => {
+                        self.inner.set_tls_config(config);
+                    }
+                    Err(error) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),
+                },
+                Poll::Ready(None) => self.renewed = None,
+                Poll::Pending => break,
+            }
+        }
+        Pin::new(&mut self.inner).poll(cx)
+    }
+}

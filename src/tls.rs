@@ -1,0 +1,135 @@
+//! Certificates for TLS, from files that may change while a server runs.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use futures::Stream;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use serde::{Deserialize, Serialize};
+
+/// The largest file taken: a chain of a dozen certificates has some 20 KB.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// How often the files are looked at. Certificates are renewed days before they end.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Where a certificate and its key are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFiles {
+    /// The chain in PEM, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key in PEM: PKCS #8, PKCS #1 or SEC 1.
+    pub key: PathBuf,
+}
+
+/// A certificate chain and its private key, which belong together.
+#[derive(Debug)]
+pub struct Certificate {
+    /// The chain, the server's own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// Why files give no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{} holds no {what} in PEM form: {reason}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What should be there.
+        what: &'static str,
+        /// What was found.
+        reason: String,
+    },
+    /// Both are fine and do not fit.
+    #[error("the key {} does not belong to the certificate {}: {reason}", key.display(), certificate.display())]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What the TLS library said.
+        reason: String,
+    },
+}
+
+impl CertificateFiles {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// When one cannot be read or understood, or they do not belong together.
+    pub fn load(&self) -> Result<Certificate, TlsError> {
+        let content = |path: &Path, what, reason: String| TlsError::Content { path: path.to_owned(), what, reason };
+        let pem = read(&self.certificate)?;
+        let chain = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| content(&self.certificate, "certificate", error.to_string()))?;
+        if chain.is_empty() {
+            return Err(content(&self.certificate, "certificate", "there is none in it".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
+            .map_err(|error| content(&self.key, "private key", error.to_string()))?;
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider).map_err(|error| TlsError::Mismatch {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Certificate { chain, key })
+    }
+
+    /// The certificates that replace the present one, each when its files have changed and hold a good pair. A bad pair is told in the log
+    /// once, and the present one stays.
+    pub fn renewals(self) -> impl Stream<Item = Certificate> + Send + 'static {
+        let seen = self.stamp();
+        futures::stream::unfold((self, seen), |(files, mut seen)| async move {
+            loop {
+                tokio::time::sleep(CHECK_INTERVAL).await;
+                let now = files.stamp();
+                if now == seen {
+                    continue;
+                }
+                seen = now;
+                match files.load() {
+                    Ok(certificate) => {
+                        tracing::info!(certificate = %files.certificate.display(), "new certificate in use");
+                        return Some((certificate, (files, seen)));
+                    }
+                    Err(error) => tracing::error!(%error, "the changed certificate cannot be used; the old one stays"),
+                }
+            }
+        })
+    }
+
+    /// What changes when a file is replaced or written: modification time and size, through links.
+    fn stamp(&self) -> [Option<(SystemTime, u64)>; 2] {
+        let of = |path: &Path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        };
+        [of(&self.certificate), of(&self.key)]
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut content))
+        .map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    Ok(content)
+}
