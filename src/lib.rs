@@ -30,6 +30,7 @@ pub mod roles;
 pub mod signaling;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tls;
 pub mod token_bucket;
 pub mod topology;
 pub mod web;

@@ -37,9 +37,9 @@ async fn a_port_in_use_is_named() {
 
 #[tokio::test]
 async fn a_wrong_configuration_is_refused_with_the_reason() {
-    for address in ["/ip4/127.0.0.1/udp/0/quic-v1", "/dns4/localhost/tcp/0", "/memory/1"] {
+    for address in ["/ip4/127.0.0.1/udp/0", "/dns4/localhost/tcp/0", "/memory/1"] {
         let error = refused(listening_on(address.parse().unwrap())).await;
-        assert!(matches!(error, StartError::Unsupported(_)), "{address}: {error}");
+        assert!(matches!(error, StartError::Unsupported { .. }), "{address}: {error}");
     }
     let error = refused(listening_on("/ip4/192.0.2.1/tcp/0".parse().unwrap())).await;
     assert!(matches!(error, StartError::Listen { .. }), "{error}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{connection_limits, identify, ping};
+use libp2p::{connection_limits, identify, ping, relay};
 
 use super::config::NodeConfig;
 use super::gossip::Gossip;
@@ -30,6 +30,7 @@ pub(crate) struct Behaviour {
     pub(crate) scout: Scout,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    relay_client: relay::client::Behaviour,
 }
 
 impl Behaviour {
@@ -40,6 +41,7 @@ impl Behaviour {
         role: NodeRole,
         config: &NodeConfig,
         refusals: Arc<Refusals>,
+        relay_client: relay::client::Behaviour,
     ) -> Result<Self, String> {
         let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
             .with_agent_version(concat!("hippius/", env!("CARGO_PKG_VERSION")).to_owned())
@@ -51,6 +53,7 @@ impl Behaviour {
             gossip: Gossip::new(keypair, config, refusals)?,
             scout: Scout::new(keypair.public().to_peer_id()),
             identify: identify::Behaviour::new(identify),
+            relay_client,
             ping: ping::Behaviour::new(
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),

@@ -3,12 +3,17 @@
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
+use crate::tls::CertificateFiles;
+
 /// The `[node]` (or `[bootnode]`) table of a role's configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeConfig {
-    /// Multiaddrs to listen on, e.g. `/ip4/127.0.0.1/tcp/0`. Default: one TCP port of the system's choice on loopback.
+    /// Multiaddrs to listen on, e.g. `/ip4/127.0.0.1/tcp/0`; see [`parse_listen`](super::address::parse_listen) for all forms.
+    /// Default: one TCP port of the system's choice on loopback.
     pub listen: Vec<Multiaddr>,
+    /// The certificate for listening on secure WebSocket (`…/tls/ws`), in PEM files that are read again when they change.
+    pub tls: Option<CertificateFiles>,
     /// Bootnodes, each a multiaddr that ends in `/p2p/<peer id>`.
     pub bootnodes: Vec<Multiaddr>,
     /// Gossipsub topics to join at the start.
@@ -28,6 +33,7 @@ impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a valid multiaddr")],
+            tls: None,
             bootnodes: Vec::new(),
             topics: Vec::new(),
             low_peers: 6,

@@ -6,6 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::address::AddressError;
 use super::command::Command;
 use super::event::{Event, EventStream};
 use super::topics::{MAX_TEXT_BYTES, Topic, as_text};
@@ -26,9 +27,14 @@ pub enum ConnectError {
     Myself(Multiaddr),
     /// Not the address of a node that could be dialled.
     #[error(
-        "\"{0}\" is not of a kind this node can dial: /ip4/…/tcp/… or /ip6/…/tcp/…, with or without /p2p/<peer id>"
+        "\"{address}\" {reason}, so it cannot be dialled; good ones are /ip4/127.0.0.1/tcp/4002 or /dns4/example.org/udp/4002/quic-v1/p2p/PEER_ID"
     )]
-    Unsupported(Multiaddr),
+    Unsupported {
+        /// The address.
+        address: Multiaddr,
+        /// What is wrong with it.
+        reason: AddressError,
+    },
     /// The dial failed.
     #[error("cannot connect to {address}: {reason}")]
     Failed {

@@ -99,6 +99,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Identity {
     keypair: Keypair,
+    folder: PathBuf,
     _lock: Flock<File>,
 }
 
@@ -116,12 +117,19 @@ impl Identity {
             Some(keypair) => keypair,
             None => {
                 let keypair = Keypair::generate_ed25519();
-                write_key(data_dir, &path, &keypair)
+                encoded(&keypair)
+                    .and_then(|text| write_secret(data_dir, &path, text.as_bytes()))
                     .map_err(|source| IdentityError::Write { path, source })?;
                 keypair
             }
         };
-        Ok(Self { keypair, _lock: lock })
+        Ok(Self { keypair, folder: data_dir.to_owned(), _lock: lock })
+    }
+
+    /// The data folder, which belongs to this node alone.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The node's name in the network.
@@ -221,9 +229,13 @@ fn protect(
     Ok(())
 }
 
-/// Writes the key beside its place, forces it to disk and moves it there, so that it exists whole or not at all.
-fn write_key(folder: &Path, path: &Path, keypair: &Keypair) -> io::Result<()> {
+fn encoded(keypair: &Keypair) -> io::Result<String> {
     let bytes = keypair.to_protobuf_encoding().map_err(io::Error::other)?;
+    Ok(bs58::encode(bytes).into_string() + "\n")
+}
+
+/// Writes a secret beside its place, forces it to disk and moves it there, so that it exists whole or not at all. Mode 0600.
+pub(crate) fn write_secret(folder: &Path, path: &Path, secret: &[u8]) -> io::Result<()> {
     let temporary = folder.join(TEMPORARY_FILE);
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -231,7 +243,7 @@ fn write_key(folder: &Path, path: &Path, keypair: &Keypair) -> io::Result<()> {
     }
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        writeln!(file, "{}", bs58::encode(bytes).into_string())?;
+        file.write_all(secret)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         File::open(folder)?.sync_all()

@@ -11,7 +11,7 @@
 //! One task owns the swarm; everybody else holds a [`Handle`]. Who is dialled and who is closed is decided by
 //! [`peers::Manager`], which knows neither clock nor socket. This room knows nothing of roles, HTTP or the terminal.
 
-mod addresses;
+pub mod address;
 mod behaviour;
 pub mod command;
 pub mod config;
@@ -20,7 +20,6 @@ mod gossip;
 pub mod handle;
 pub mod identity;
 pub mod limits;
-mod metered;
 mod metrics;
 mod neighbours;
 pub mod peers;

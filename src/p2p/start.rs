@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, TransportError};
-use nix::sys::socket::{setsockopt, sockopt};
+use libp2p::{relay, Multiaddr, PeerId, Swarm, TransportError};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt};
 use opentelemetry::metrics::Meter;
-use tokio::net::TcpSocket;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
+use super::address::{self, AddressError, Listen, Socket, TransportKind};
 use super::behaviour::Behaviour;
 use super::command::COMMAND_QUEUE;
 use super::config::NodeConfig;
@@ -27,7 +27,7 @@ use super::metrics::{Refusals, Traffic};
 use super::peers::{Manager, Settings};
 use super::runner::{Parts, Runner};
 use super::topics::{Topic, TopicError};
-use super::transport;
+use super::transport::{self, CertificateError, WebRtcCertificate};
 use crate::telemetry::instruments::P2pInstruments;
 
 /// A listener that has no address by then never will.
@@ -38,15 +38,29 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Substreams that a peer may be negotiating at once.
 const NEGOTIATING_STREAMS: usize = 32;
 
+/// What can be listened on.
+const LISTEN_FORMS: &str = "possible are /ip4/ADDRESS or /ip6/ADDRESS with /tcp/PORT, /tcp/PORT/ws, /tcp/PORT/tls/ws, /udp/PORT/quic-v1 or /udp/PORT/webrtc-direct behind it, and /p2p-circuit";
+
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Nothing to listen on.
     #[error("`listen` is empty: a node needs at least one address, e.g. /ip4/127.0.0.1/tcp/0")]
     NoAddress,
-    /// Not TCP over IP.
-    #[error("cannot listen on {0}: only /ip4/…/tcp/… and /ip6/…/tcp/… are possible")]
-    Unsupported(Multiaddr),
+    /// Not an address to listen on.
+    #[error("cannot listen on {address}: the address {reason}; {LISTEN_FORMS}")]
+    Unsupported {
+        /// The address.
+        address: Multiaddr,
+        /// What is wrong with it.
+        reason: AddressError,
+    },
+    /// Secure WebSocket without a certificate.
+    #[error("cannot listen on {0}: secure WebSocket needs a certificate; name its files in `tls`")]
+    NoCertificate(Multiaddr),
+    /// The certificate for WebRTC cannot be had.
+    #[error("cannot listen on WebRTC: {0}")]
+    WebRtc(#[from] CertificateError),
     /// The port is taken.
     #[error(
         "cannot listen on {0}: another program uses this port; stop it or choose another port (0: any free one)"
@@ -110,32 +124,44 @@ pub async fn start(
     if config.high_peers < config.low_peers.max(1) {
         return Err(StartError::Marks { low: config.low_peers, high: config.high_peers });
     }
+    let listens = listens(&config)?;
     let topics = topics(&config.topics)?;
     let bootnodes = bootnodes(&config.bootnodes)?;
     let setup = |error: io::Error| StartError::Setup(error.to_string());
     let refusals = Refusals::new(instruments.refused.clone());
     let traffic = Traffic::new(meter, &instruments);
     let local = identity.peer_id();
-    let mut behaviour =
-        Behaviour::new(identity.keypair(), role, &config, refusals.clone()).map_err(StartError::Setup)?;
+    let (relay_transport, relay_client) = relay::client::new(local);
+    let mut behaviour = Behaviour::new(identity.keypair(), role, &config, refusals.clone(), relay_client)
+        .map_err(StartError::Setup)?;
     for topic in &topics {
         behaviour.gossip.join(topic).map_err(|error| StartError::Setup(error.to_string()))?;
     }
+    let webrtc = listens.iter().any(|(_, listen)| matches!(listen, Listen::Socket(_, TransportKind::WebRtc)));
+    let (transport, pace) = transport::build(transport::Parts {
+        keypair: identity.keypair(),
+        traffic: traffic.clone(),
+        tls: config.tls.clone(),
+        webrtc: if webrtc { Some(WebRtcCertificate::open(identity.folder())?) } else { None },
+        relay: relay_transport,
+    })
+    .map_err(setup)?;
     let mut swarm = Swarm::new(
-        transport::build(identity.keypair(), traffic.clone()).map_err(setup)?,
+        transport,
         behaviour,
         local,
         swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_max_negotiating_inbound_streams(NEGOTIATING_STREAMS),
     );
-    listen(&mut swarm, &config.listen).await?;
+    listen(&mut swarm, &listens).await?;
     let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
     let (events, _) = broadcast::channel(EVENT_QUEUE);
     let handle = Handle::new(local, commands, events.downgrade());
     let settings = Settings::new(local, role, &config);
     let runner = Runner::new(Parts {
         swarm,
+        pace,
         manager: Manager::new(settings, bootnodes, rand::random(), Instant::now()),
         commands: receiver,
         events,
@@ -172,15 +198,31 @@ fn bootnodes(addresses: &[Multiaddr]) -> Result<Vec<(PeerId, Vec<Multiaddr>)>, S
     Ok(bootnodes)
 }
 
-async fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<(), StartError> {
-    if addresses.is_empty() {
+/// What to listen on, understood.
+fn listens(config: &NodeConfig) -> Result<Vec<(Multiaddr, Listen)>, StartError> {
+    if config.listen.is_empty() {
         return Err(StartError::NoAddress);
     }
+    let understood = |address: &Multiaddr| match address::parse_listen(address) {
+        Ok(Listen::Socket(_, TransportKind::SecureWebSocket)) if config.tls.is_none() => {
+            Err(StartError::NoCertificate(address.clone()))
+        }
+        Ok(listen) => Ok((address.clone(), listen)),
+        Err(reason) => Err(StartError::Unsupported { address: address.clone(), reason }),
+    };
+    config.listen.iter().map(understood).collect()
+}
+
+/// Listens on every socket; returns once all are bound.
+async fn listen(swarm: &mut Swarm<Behaviour>, listens: &[(Multiaddr, Listen)]) -> Result<(), StartError> {
     let mut waiting: Vec<(ListenerId, Multiaddr)> = Vec::new();
-    for address in addresses {
-        check_free(address)?;
+    for (address, listen) in listens {
+        let Listen::Socket(socket, kind) = listen else { continue };
+        check_free(address, *socket)?;
         let id = swarm.listen_on(address.clone()).map_err(|error| match error {
-            TransportError::MultiaddrNotSupported(address) => StartError::Unsupported(address),
+            TransportError::MultiaddrNotSupported(address) => {
+                StartError::Setup(format!("the {kind} transport does not take {address}"))
+            }
             TransportError::Other(source) => listen_error(address.clone(), source),
         })?;
         waiting.push((id, address.clone()));
@@ -222,28 +264,27 @@ fn listen_error(address: Multiaddr, source: io::Error) -> StartError {
 
 /// libp2p listens with `SO_REUSEPORT`, with which two nodes of one user can hold the same port and share its connections
 /// between them, unnoticed. A socket without that option finds out first.
-fn check_free(address: &Multiaddr) -> Result<(), StartError> {
-    let mut parts = address.iter();
-    let ip: IpAddr = match parts.next() {
-        Some(Protocol::Ip4(ip)) => ip.into(),
-        Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return Err(StartError::Unsupported(address.clone())),
-    };
-    let Some(Protocol::Tcp(port)) = parts.next() else {
-        return Err(StartError::Unsupported(address.clone()));
-    };
-    if port == 0 {
+fn check_free(address: &Multiaddr, socket: Socket) -> Result<(), StartError> {
+    let at = socket.address();
+    if at.port() == 0 {
         return Ok(());
     }
-    let bind = || {
-        let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // Connections of a node that has just ended do not count, only a listener does.
-        socket.set_reuseaddr(true)?;
-        if ip.is_ipv6() {
-            // libp2p keeps the families apart: `/ip6/::` and `/ip4/0.0.0.0` may share a port.
-            setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
-        }
-        socket.bind(SocketAddr::new(ip, port))
+    let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let kind = match socket {
+        Socket::Tcp(_) => SockType::Stream,
+        Socket::Udp(_) => SockType::Datagram,
     };
-    bind().map_err(|source| listen_error(address.clone(), source))
+    let bind = || -> nix::Result<()> {
+        let probe = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+        if matches!(socket, Socket::Tcp(_)) {
+            // Connections of a node that has just ended do not count, only a listener does.
+            setsockopt(&probe, sockopt::ReuseAddr, &true)?;
+        }
+        if at.is_ipv6() {
+            // libp2p keeps the families apart: `/ip6/::` and `/ip4/0.0.0.0` may share a port.
+            setsockopt(&probe, sockopt::Ipv6V6Only, &true)?;
+        }
+        socket::bind(probe.as_raw_fd(), &SockaddrStorage::from(at))
+    };
+    bind().map_err(|error| listen_error(address.clone(), error.into()))
 }

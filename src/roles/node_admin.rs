@@ -115,7 +115,7 @@ async fn connect(handle: &Handle, request: Request<Incoming>) -> Answer {
     match handle.connect(address).await {
         Ok(peer) => Ok(ok(&json!({ "peer_id": peer.to_base58() }))),
         Err(ConnectError::Gone(_)) => Err(gone(())),
-        Err(error @ ConnectError::Unsupported(_)) => {
+        Err(error @ ConnectError::Unsupported { .. }) => {
             Err(refusal(StatusCode::BAD_REQUEST, "bad_address", &error.to_string()))
         }
         Err(error @ ConnectError::Myself(_)) => {

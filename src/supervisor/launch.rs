@@ -12,6 +12,7 @@ use libp2p::multiaddr::Protocol;
 use serde::Serialize;
 
 use super::state_dir::{create_private, write_private};
+use crate::p2p::address::{self, Listen, Socket, TransportKind};
 use crate::p2p::config::NodeConfig;
 use crate::roles::config::{LogConfig, LogFormat, ProcessConfig, TelemetryConfig};
 use crate::signaling::config::SignalingConfig;
@@ -126,17 +127,20 @@ fn node_config(settings: &NodeSettings, surroundings: &Surroundings<'_>) -> Node
 
 /// Puts the ports that the last incarnation was given in place of port 0, so that a restarted node is found where it was.
 fn keep_ports(listen: &[Multiaddr], last: &[String]) -> Vec<Multiaddr> {
-    let mut last: Vec<(IpAddr, u16)> =
-        last.iter().filter_map(|address| tcp_address(&address.parse().ok()?)).collect();
+    let mut last: Vec<(Socket, TransportKind)> =
+        last.iter().filter_map(|address| listener(&listening_part(&address.parse().ok()?))).collect();
     listen
         .iter()
-        .map(|address| match tcp_address(address) {
-            Some((ip, 0)) => {
-                let same = |known: &(IpAddr, u16)| {
-                    known.0 == ip || (ip.is_unspecified() && known.0.is_ipv4() == ip.is_ipv4())
+        .map(|address| match listener(address) {
+            Some((socket, kind)) if socket.address().port() == 0 => {
+                let ip = socket.address().ip();
+                let same = |(known, other): &(Socket, TransportKind)| {
+                    let known = known.address().ip();
+                    kind == *other
+                        && (known == ip || (ip.is_unspecified() && known.is_ipv4() == ip.is_ipv4()))
                 };
                 match last.iter().position(same) {
-                    Some(place) => with_port(address, last.remove(place).1),
+                    Some(place) => address::with_port(address, last.remove(place).0.address().port()),
                     None => address.clone(),
                 }
             }
@@ -145,29 +149,16 @@ fn keep_ports(listen: &[Multiaddr], last: &[String]) -> Vec<Multiaddr> {
         .collect()
 }
 
-/// The IP address and TCP port of a multiaddr that begins with them.
-#[must_use]
-pub fn tcp_address(address: &Multiaddr) -> Option<(IpAddr, u16)> {
-    let mut parts = address.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => IpAddr::V4(ip),
-        Protocol::Ip6(ip) => IpAddr::V6(ip),
-        _ => return None,
-    };
-    match parts.next()? {
-        Protocol::Tcp(port) => Some((ip, port)),
+fn listener(address: &Multiaddr) -> Option<(Socket, TransportKind)> {
+    match address::parse_listen(address) {
+        Ok(Listen::Socket(socket, kind)) => Some((socket, kind)),
         _ => None,
     }
 }
 
-fn with_port(address: &Multiaddr, port: u16) -> Multiaddr {
-    address
-        .iter()
-        .map(|part| match part {
-            Protocol::Tcp(_) => Protocol::Tcp(port),
-            other => other,
-        })
-        .collect()
+/// An address that a node has told, without what it has learnt since it listens: its certificate's hash and its id.
+fn listening_part(told: &Multiaddr) -> Multiaddr {
+    told.iter().take_while(|part| !matches!(part, Protocol::Certhash(_) | Protocol::P2p(_))).collect()
 }
 
 /// An address that a process of this machine can connect to: a wildcard stands for loopback.
@@ -241,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_reached_over_loopback() {
-        assert_eq!(reachable("0.0.0.0:80".parse().unwrap()), "127.0.0.1:80".parse().unwrap());
-        assert_eq!(reachable("[::]:80".parse().unwrap()), "[::1]:80".parse().unwrap());
+        assert_eq!(reachable("0.0.0.0:80".parse().unwrap()).to_string(), "127.0.0.1:80");
+        assert_eq!(reachable("[::]:80".parse().unwrap()).to_string(), "[::1]:80");
     }
 }

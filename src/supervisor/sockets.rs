@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{Backlog, listen};
@@ -37,19 +37,22 @@ pub fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    open().map_err(|error: io::Error| {
-        let reason = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                let holder =
-                    holder(address.port()).map_or_else(|| "another program".to_owned(), |h| h.to_string());
-                format!("port {} is held by {holder}", address.port())
-            }
-            io::ErrorKind::PermissionDenied => "ports below 1024 need more rights".to_owned(),
-            io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-            _ => error.to_string(),
-        };
-        BindError { what: what.to_owned(), address, reason, kind: error.kind() }
-    })
+    open().map_err(|error| bind_error(what, address, Protocol::Tcp, &error))
+}
+
+fn bind_error(what: &str, address: SocketAddr, protocol: Protocol, error: &io::Error) -> BindError {
+    let port = address.port();
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let holder = holder_of(protocol, port).map_or_else(|| "another program".to_owned(), |h| h.to_string());
+            let name = if protocol == Protocol::Udp { "UDP port" } else { "port" };
+            format!("{name} {port} is held by {holder}")
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need more rights".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        _ => error.to_string(),
+    };
+    BindError { what: what.to_owned(), address, reason, kind: error.kind() }
 }
 
 /// A listening socket that keeps its address while it is closed.
@@ -104,6 +107,21 @@ pub fn probe(what: &str, address: SocketAddr) -> Result<(), BindError> {
     bind(what, address).map(drop)
 }
 
+/// The same for a UDP address.
+///
+/// # Errors
+/// Like [`bind`].
+pub fn probe_udp(what: &str, address: SocketAddr) -> Result<(), BindError> {
+    UdpSocket::bind(address).map(drop).map_err(|error| bind_error(what, address, Protocol::Udp, &error))
+}
+
+/// TCP and UDP have ports of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Tcp,
+    Udp,
+}
+
 /// A process that listens on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -122,10 +140,18 @@ impl std::fmt::Display for Holder {
 /// The process that listens on TCP `port`, if this user may know it (`/proc/net/tcp`, `/proc/<pid>/fd`).
 #[must_use]
 pub fn holder(port: u16) -> Option<Holder> {
-    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+    holder_of(Protocol::Tcp, port)
+}
+
+fn holder_of(protocol: Protocol, port: u16) -> Option<Holder> {
+    let (tables, state) = match protocol {
+        Protocol::Tcp => (["/proc/net/tcp", "/proc/net/tcp6"], TCP_LISTEN),
+        Protocol::Udp => (["/proc/net/udp", "/proc/net/udp6"], UDP_BOUND),
+    };
+    let inodes: Vec<String> = tables
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| listening_inodes(&table, port))
+        .flat_map(|table| inodes(&table, state, port))
         .collect();
     let wanted: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
@@ -146,16 +172,20 @@ pub fn holder(port: u16) -> Option<Holder> {
     None
 }
 
-/// Inodes of sockets that listen on `port`, from the text of `/proc/net/tcp` (`proc_net_tcp.txt` of the kernel).
-fn listening_inodes(table: &str, port: u16) -> Vec<String> {
-    const LISTEN: &str = "0A";
+/// The state `TCP_LISTEN` in the kernel's tables.
+const TCP_LISTEN: &str = "0A";
+/// The state of every UDP socket there that is bound and connected to nobody (`TCP_CLOSE`).
+const UDP_BOUND: &str = "07";
+
+/// Inodes of sockets in `state` on `port`, from the text of `/proc/net/tcp` or its like (`proc_net_tcp.txt` of the kernel).
+fn inodes(table: &str, state: &str, port: u16) -> Vec<String> {
     let suffix = format!(":{port:04X}");
     table
         .lines()
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let listens = fields.get(3) == Some(&LISTEN) && fields.get(1)?.ends_with(&suffix);
+            let listens = fields.get(3) == Some(&state) && fields.get(1)?.ends_with(&suffix);
             listens.then(|| fields.get(9).map(|inode| (*inode).to_owned())).flatten()
         })
         .collect()
@@ -173,5 +203,16 @@ mod tests {
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
         drop(held);
         probe("the web server", address).unwrap();
+    }
+
+    #[test]
+    fn a_taken_udp_port_names_its_holder() {
+        let held = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = held.local_addr().unwrap();
+        let error = probe_udp("the node", address).unwrap_err().to_string();
+        assert!(error.contains("UDP port"), "{error}");
+        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+        drop(held);
+        probe_udp("the node", address).unwrap();
     }
 }

@@ -17,7 +17,7 @@ use super::api;
 use super::core::{Core, NOTICE_QUEUE, Slot};
 use super::fleet::Fleet;
 use super::handle::{COMMAND_QUEUE, Handle, Pulse};
-use super::launch::{describe, reachable, tcp_address};
+use super::launch::{describe, reachable};
 use super::lifecycle::Lifecycle;
 use super::logs::Logs;
 use super::sockets::{self, BindError, Listening};
@@ -25,6 +25,7 @@ use super::state_dir::{StateDir, StateError, write_private};
 use super::strays::Strays;
 use crate::control::http::{self, Limits, Server};
 use crate::control::socket;
+use crate::p2p::address::{self, Listen, Socket};
 use crate::roles::runtime::raise_file_limit;
 use crate::telemetry::store::SharedStore;
 use crate::telemetry::supervisor::{MeterError, ProcessTable, SupervisorInstruments, supervisor_meter};
@@ -122,8 +123,13 @@ impl Supervisor {
         for process in &plan.processes {
             let what = format!("the {}", describe(process));
             if let Settings::Bootnode(node) | Settings::Node(node) = &process.settings {
-                for (ip, port) in node.listen.iter().filter_map(tcp_address).filter(|(_, port)| *port != 0) {
-                    sockets::probe(&what, SocketAddr::new(ip, port))?;
+                for address in &node.listen {
+                    match address::parse_listen(address) {
+                        Ok(Listen::Socket(socket, _)) if socket.address().port() == 0 => {}
+                        Ok(Listen::Socket(Socket::Tcp(at), _)) => sockets::probe(&what, at)?,
+                        Ok(Listen::Socket(Socket::Udp(at), _)) => sockets::probe_udp(&what, at)?,
+                        Ok(Listen::Relay) | Err(_) => {}
+                    }
                 }
             }
             slots.push(Slot {

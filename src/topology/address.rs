@@ -1,7 +1,7 @@
 //! Multiaddrs of a topology file: what a node listens on, and bootnodes elsewhere.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -12,19 +12,21 @@ use toml::de::DeValue;
 use super::mistake::Mistake;
 use super::reader::{FromToml, Reader, shown};
 use super::scalar::is_name;
+use crate::p2p::address::{self, AddressError, Socket};
 
 /// How a listen address is to be written.
-const LISTEN_HELP: &str = "write /ip4/ADDRESS/tcp/PORT or /ip6/ADDRESS/tcp/PORT, like \"/ip4/127.0.0.1/tcp/0\"; port 0 is any free one";
+const LISTEN_HELP: &str = "write /ip4/ADDRESS or /ip6/ADDRESS, then /tcp/PORT, /tcp/PORT/ws, /udp/PORT/quic-v1 or /udp/PORT/webrtc-direct, like \"/ip4/127.0.0.1/tcp/0\"; port 0 is any free one";
 
 /// How a bootnode is to be written.
 const BOOTNODE_HELP: &str =
-    "name a [[bootnodes]] entry of this file, or write /ip4/ADDRESS/tcp/PORT/p2p/PEER_ID";
+    "name a [[bootnodes]] entry of this file, or write where it is, like /ip4/ADDRESS/tcp/PORT/p2p/PEER_ID";
 
-/// A TCP multiaddr to listen on.
+/// A multiaddr to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listen {
     pub(super) multiaddr: Multiaddr,
-    pub(super) socket: SocketAddr,
+    /// The socket it takes; `None` for a place at a relay.
+    pub(super) socket: Option<Socket>,
 }
 
 impl FromToml for Listen {
@@ -48,7 +50,12 @@ impl JsonSchema for Listen {
         "Listen".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "examples": ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/4002"] })
+        json_schema!({ "type": "string", "examples": [
+            "/ip4/127.0.0.1/tcp/0",
+            "/ip4/127.0.0.1/tcp/4003/ws",
+            "/ip4/127.0.0.1/udp/4002/quic-v1",
+            "/ip4/127.0.0.1/udp/4004/webrtc-direct",
+        ] })
     }
 }
 
@@ -100,10 +107,8 @@ impl JsonSchema for Bootnode {
 enum Complaint {
     /// It is none.
     Syntax(String),
-    /// It has a part that this version does not have.
-    NotYet(String),
     /// It is one, of the wrong form.
-    Form(&'static str),
+    Form(AddressError),
 }
 
 impl Complaint {
@@ -117,9 +122,6 @@ impl Complaint {
         let text = shown(text);
         match self {
             Complaint::Syntax(error) => (format!("\"{text}\" is no multiaddr"), error),
-            Complaint::NotYet(part) => {
-                (format!("{part} is not part of this version yet: \"{text}\""), "not available".to_owned())
-            }
             Complaint::Form(what) => (format!("\"{text}\" {what}"), "wrong form".to_owned()),
         }
     }
@@ -131,54 +133,24 @@ pub(super) fn check_bootnode(text: &str) -> Result<(), String> {
 }
 
 fn parse_multiaddr(text: &str) -> Result<Multiaddr, Complaint> {
-    let address: Multiaddr =
-        text.parse().map_err(|error: libp2p::multiaddr::Error| Complaint::Syntax(error.to_string()))?;
-    for part in &address {
-        match part {
-            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Tcp(_) | Protocol::P2p(_) => {}
-            other => return Err(Complaint::NotYet(format!("/{}", other.tag()))),
-        }
-    }
-    Ok(address)
-}
-
-fn socket(parts: &mut impl Iterator<Item = Protocol<'static>>) -> Option<SocketAddr> {
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => IpAddr::V4(ip),
-        Protocol::Ip6(ip) => IpAddr::V6(ip),
-        _ => return None,
-    };
-    let Protocol::Tcp(port) = parts.next()? else { return None };
-    Some(SocketAddr::new(ip, port))
+    text.parse().map_err(|error: libp2p::multiaddr::Error| Complaint::Syntax(error.to_string()))
 }
 
 fn parse_listen(text: &str) -> Result<Listen, Complaint> {
     let multiaddr = parse_multiaddr(text)?;
-    let mut parts = multiaddr.iter().map(Protocol::acquire);
-    let Some(socket) = socket(&mut parts) else {
-        return Err(Complaint::Form("is not an IP address with a TCP port"));
+    let socket = match address::parse_listen(&multiaddr).map_err(Complaint::Form)? {
+        address::Listen::Socket(socket, _) => Some(socket),
+        address::Listen::Relay => None,
     };
-    match parts.next() {
-        None => Ok(Listen { multiaddr, socket }),
-        Some(Protocol::P2p(_)) => Err(Complaint::Form("has a peer id, which a listen address has not")),
-        Some(_) => Err(Complaint::Form("goes on after its port")),
-    }
+    Ok(Listen { multiaddr, socket })
 }
 
 fn parse_bootnode(text: &str) -> Result<Multiaddr, Complaint> {
     let multiaddr = parse_multiaddr(text)?;
-    let mut parts = multiaddr.iter().map(Protocol::acquire);
-    match socket(&mut parts) {
-        None => return Err(Complaint::Form("is not an IP address with a TCP port and a peer id")),
-        Some(socket) if socket.port() == 0 => {
-            return Err(Complaint::Form("has port 0, which nobody can dial"));
-        }
-        Some(_) => {}
-    }
-    match (parts.next(), parts.next()) {
-        (Some(Protocol::P2p(_)), None) => Ok(multiaddr),
-        (None, _) => Err(Complaint::Form("does not end in /p2p/PEER_ID")),
-        _ => Err(Complaint::Form("is not an IP address with a TCP port and a peer id")),
+    match address::parse_dial(&multiaddr) {
+        Ok(Some(_)) => Ok(multiaddr),
+        Ok(None) => Err(Complaint::Form(AddressError::NoPeerId)),
+        Err(error) => Err(Complaint::Form(error)),
     }
 }
 

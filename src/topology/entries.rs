@@ -14,6 +14,7 @@ use super::raw::{RawConnections, RawNode, RawRestart, RawSignaling, RawTiming, R
 use super::reader::{At, Key, suggestion};
 use super::scalar::Port;
 use crate::signaling::SignalingConfig;
+use crate::p2p::address::{self, Socket};
 
 /// What all entries share while they are built.
 pub(super) struct Build<'a> {
@@ -169,20 +170,25 @@ impl<'a> Build<'a> {
         };
         let count = declared.group_size().unwrap_or(1);
         for At { value, span } in &list.items {
-            let port = value.socket.port();
+            // A place at a relay takes no port.
+            let Some(socket) = value.socket else { continue };
+            let port = socket.address().port();
             if count > 1 && port != 0 {
                 let message = format!("{count} processes cannot all listen on port {port}");
-                let free = multiaddr_of(SocketAddr::new(value.socket.ip(), 0));
+                let free = address::with_port(&value.multiaddr, 0);
                 self.mistakes.push(
                     Mistake::new(span.clone(), message, format!("one port for {count} processes"))
                         .help(format!("use port 0, any free one for each: \"{free}\"")),
                 );
             }
             self.claims.push(Claim {
-                socket: value.socket,
+                socket: socket.address(),
                 owner: owner(declared),
                 span: Some(span.clone()),
-                kind: Kind::Libp2p,
+                kind: match socket {
+                    Socket::Tcp(_) => Kind::Libp2p,
+                    Socket::Udp(_) => Kind::Libp2pUdp,
+                },
             });
         }
         list.items.iter().map(|at| at.value.multiaddr.clone()).collect()

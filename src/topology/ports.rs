@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Service,
     /// libp2p's: `::` is IPv6 alone.
     Libp2p,
+    /// The same over UDP, which has ports of its own.
+    Libp2pUdp,
 }
 
 impl Claim {
@@ -43,9 +45,9 @@ impl Claim {
 
 /// Records every claim that meets an earlier one.
 pub(super) fn check(claims: &[Claim], mistakes: &mut Vec<Mistake>) {
-    let mut by_port: BTreeMap<u16, Vec<&Claim>> = BTreeMap::new();
+    let mut by_port: BTreeMap<(bool, u16), Vec<&Claim>> = BTreeMap::new();
     for claim in claims.iter().filter(|claim| claim.socket.port() != 0) {
-        let earlier = by_port.entry(claim.socket.port()).or_default();
+        let earlier = by_port.entry((claim.kind == Kind::Libp2pUdp, claim.socket.port())).or_default();
         if let Some(first) = earlier.iter().find(|first| first.overlaps(claim)) {
             mistakes.push(conflict(first, claim));
         }

@@ -1,6 +1,5 @@
 //! Commands of the handles.
 
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 use opentelemetry::KeyValue;
@@ -10,7 +9,7 @@ use super::{Connecting, Runner, connections};
 use crate::p2p::command::Command;
 use crate::p2p::handle::{ConnectError, JoinError, MAX_TOPICS, Status};
 use crate::p2p::topics::Topic;
-use crate::p2p::{addresses, peers};
+use crate::p2p::{address, peers};
 
 impl Runner {
     /// Carries out a command. Whoever asked may have gone; then nobody wants the answer.
@@ -83,13 +82,12 @@ impl Runner {
     }
 
     fn connect(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<PeerId, ConnectError>>) {
-        if !addresses::is_tcp(&address) {
-            let _ = reply.send(Err(ConnectError::Unsupported(address)));
-            return;
-        }
-        let named = match address.iter().last() {
-            Some(Protocol::P2p(peer)) => Some(peer),
-            _ => None,
+        let named = match address::parse_dial(&address) {
+            Ok(named) => named,
+            Err(reason) => {
+                let _ = reply.send(Err(ConnectError::Unsupported { address, reason }));
+                return;
+            }
         };
         if let Some(peer) = named {
             if peer == *self.swarm.local_peer_id() {

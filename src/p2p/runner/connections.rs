@@ -10,11 +10,12 @@ use libp2p::{Multiaddr, PeerId, TransportError, identify, ping};
 use opentelemetry::KeyValue;
 
 use super::Runner;
+use crate::p2p::address::choice;
 use crate::p2p::event::Event;
 use crate::p2p::handle::{ConnectError, Direction, PeerInfo};
 use crate::p2p::metrics::{PeerTraffic, Refused};
 use crate::p2p::peers::Source;
-use crate::p2p::{addresses, peers, scout};
+use crate::p2p::{peers, scout};
 
 /// A second connection lives this long: by then both sides have sent their subscriptions, which gossipsub sends once per
 /// peer and which would be lost with the connection they were sent on.
@@ -134,14 +135,14 @@ impl Runner {
             return;
         }
         let Some(connection) = known.connections.first() else { return };
-        let mut addresses = addresses::of_itself(&info.listen_addrs, peer, &connection.address);
+        let mut addresses = choice::of_itself(&info.listen_addrs, peer, &connection.address);
         if connection.direction == Direction::Outbound
-            && let Some(dialled) = addresses::dialable(&connection.address, peer)
+            && let Some(dialled) = choice::dialable(&connection.address, peer)
         {
             // Nothing says better where it can be reached than having reached it there.
             addresses.retain(|address| *address != dialled);
             addresses.insert(0, dialled);
-            addresses.truncate(addresses::MAX_ADDRESSES);
+            addresses.truncate(choice::MAX_ADDRESSES);
         }
         self.swarm.behaviour_mut().scout.add(peer, &addresses);
         self.inbox.push_back(peers::Event::Heard(peer, addresses, Source::Itself));
@@ -154,8 +155,8 @@ impl Runner {
             .peers
             .values()
             .filter_map(|known| known.connections.first())
-            .any(|connection| addresses::is_loopback(&connection.address));
-        let addresses = addresses::of_hearsay(told, peer, near);
+            .any(|connection| choice::is_loopback(&connection.address));
+        let addresses = choice::of_hearsay(told, peer, near);
         self.inbox.push_back(peers::Event::Heard(peer, addresses, Source::Hearsay));
     }
 
@@ -246,7 +247,7 @@ pub(super) fn describe(error: &DialError) -> String {
         DialError::WrongPeerId { obtained, .. } => format!("another node is there: {obtained}"),
         DialError::Transport(errors) => match errors.first() {
             Some((_, TransportError::MultiaddrNotSupported(_))) => {
-                "the address is not of a kind this node can dial (/ip4/…/tcp/…)".to_owned()
+                "the address is not of a kind this node can dial".to_owned()
             }
             Some((_, TransportError::Other(error))) => innermost(error),
             None => "no address answered".to_owned(),

@@ -29,6 +29,7 @@ use super::peers::{self, Action, Manager};
 use super::scout::Found;
 use super::topics::Topic;
 use crate::telemetry::catalogue;
+use super::transport::{self, Pace};
 use crate::telemetry::instruments::P2pInstruments;
 use connections::Peer;
 
@@ -38,6 +39,7 @@ const CLOSE_GRACE: Duration = Duration::from_millis(300);
 /// What a runner is made of.
 pub(crate) struct Parts {
     pub(crate) swarm: Swarm<Behaviour>,
+    pub(crate) pace: Pace,
     pub(crate) manager: Manager,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: broadcast::Sender<Event>,
@@ -51,6 +53,8 @@ pub(crate) struct Parts {
 
 pub(crate) struct Runner {
     swarm: Swarm<Behaviour>,
+    /// How long each address of a dial waits.
+    pace: Pace,
     manager: Manager,
     /// What the manager is still to be told.
     inbox: VecDeque<peers::Event>,
@@ -87,6 +91,7 @@ impl Runner {
         Self {
             inbox: joined.chain([peers::Event::Wake]).collect(),
             swarm: parts.swarm,
+            pace: parts.pace,
             manager: parts.manager,
             manager_wake: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -160,14 +165,15 @@ impl Runner {
     }
 
     fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let schedule = transport::schedule(addresses);
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(addresses)
+            .addresses(schedule.iter().map(|(address, _)| address.clone()).collect())
             // From the listening port, two nodes that dial each other would meet in one TCP connection with two
             // initiators; and a port pair in TIME_WAIT would forbid the redial.
             .allocate_new_port()
             .build();
-        if let Err(error) = self.swarm.dial(options) {
+        if let Err(error) = self.pace.during(schedule, || self.swarm.dial(options)) {
             self.instruments.dials.add(1, &[KeyValue::new("result", connections::dial_result(&error))]);
             self.inbox.push_back(peers::Event::DialFailed(peer));
         }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
-use super::metrics::PeerTraffic;
+use crate::p2p::metrics::PeerTraffic;
 
 /// Counts what goes over `inner`.
 pub(crate) struct Metered<M> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OptionalTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
@@ -20,8 +21,8 @@ use super::metrics::Traffic;
 use crate::tls::CertificateFiles;
 pub use certificate::{CertificateError, WebRtcCertificate};
 use metered::Metered;
-pub(crate) use paced::Pace;
 use paced::Paced;
+pub(crate) use paced::{Pace, schedule};
 use secure_websocket::SecureWebSocket;
 
 /// From first packet to multiplexed channel; a stranger who stalls the handshake is dropped then.
@@ -86,8 +87,8 @@ pub(crate) fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
         .or_transport(websocket)
         .map(|either, _| either.into_inner())
         .or_transport(resolving(plain)?)
-        .map(|either, _| either.into_inner())
-        .timeout(HANDSHAKE_TIMEOUT)
+        .map(|either, _| either.into_inner());
+    let all = TransportTimeout::new(all, HANDSHAKE_TIMEOUT)
         .map(move |(peer, muxer), _| {
             let traffic = traffic.of(peer);
             (peer, StreamMuxerBox::new(Metered::new(muxer, traffic)))

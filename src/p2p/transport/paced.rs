@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, Transport};
 
+use crate::p2p::address::choice::is_loopback;
 use crate::p2p::address::{self, Route, TransportKind};
 
 /// How long the next address waits for the better ones (RFC 8305's "connection attempt delay").
@@ -33,7 +34,7 @@ pub(crate) fn schedule(mut addresses: Vec<Multiaddr>) -> Vec<(Multiaddr, Duratio
             let rank = rank(&address);
             // Addresses of the same rank go together: an address of another interface or family is no worse.
             if previous.is_some_and(|previous| previous != rank) {
-                wait += if address::is_loopback(&address) { LOOPBACK_STEP } else { STEP };
+                wait += if is_loopback(&address) { LOOPBACK_STEP } else { STEP };
             }
             previous = Some(rank);
             (address, wait)
@@ -46,7 +47,7 @@ fn rank(address: &Multiaddr) -> u8 {
         // A name that stands for any kind of address.
         return 5;
     };
-    let loopback = address::is_loopback(address);
+    let loopback = is_loopback(address);
     let transport = match route.transport {
         TransportKind::Tcp => 1,
         TransportKind::Quic if loopback => 2,

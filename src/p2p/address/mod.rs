@@ -1,5 +1,7 @@
 //! What a multiaddr says: by which transport a peer is reached, directly or through a relay, and which forms a node can listen on or dial.
 
+pub(crate) mod choice;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -252,6 +254,20 @@ fn strip_circuit(address: &Multiaddr) -> Option<Multiaddr> {
     (relay.pop() == Some(Protocol::P2pCircuit)).then_some(relay)
 }
 
+/// `address` with `port` as its first port, TCP or UDP.
+#[must_use]
+pub fn with_port(address: &Multiaddr, port: u16) -> Multiaddr {
+    let mut done = false;
+    address
+        .iter()
+        .map(|part| match part {
+            Protocol::Tcp(_) if !std::mem::replace(&mut done, true) => Protocol::Tcp(port),
+            Protocol::Udp(_) if !std::mem::replace(&mut done, true) => Protocol::Udp(port),
+            other => other,
+        })
+        .collect()
+}
+
 /// `address` without the peer id at its end.
 #[must_use]
 pub fn without_peer(mut address: Multiaddr) -> Multiaddr {
@@ -269,12 +285,6 @@ pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
         Some(Protocol::Ip6(ip)) => Some(ip.into()),
         _ => None,
     }
-}
-
-/// Whether the address is of this host's loopback network.
-#[must_use]
-pub fn is_loopback(address: &Multiaddr) -> bool {
-    ip(address).is_some_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

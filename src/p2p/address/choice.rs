@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
+use super::{ip, parse_dial, without_peer};
+
 /// Addresses taken of one peer …
-pub(crate) const MAX_ADDRESSES: usize = 4;
+pub(crate) const MAX_ADDRESSES: usize = 8;
 /// … and of one kind, as long as there are others: a machine with many interfaces has many of its own network, of which others
 /// elsewhere can use none.
-const MAX_OF_SCOPE: usize = 2;
+const MAX_OF_SCOPE: usize = 4;
 
 /// From where an address can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,44 +33,20 @@ fn scope(ip: IpAddr) -> Scope {
     }
 }
 
-fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    }
-}
-
 /// Whether the address means the machine it is used on.
 pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     ip(address).is_some_and(|ip| scope(ip) == Scope::Machine)
 }
 
-/// Whether the address is of the kind that this node's transport takes: TCP over IP, with or without a peer's name.
-pub(crate) fn is_tcp(address: &Multiaddr) -> bool {
-    let mut parts = address.iter();
-    matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)))
-        && matches!(parts.next(), Some(Protocol::Tcp(_)))
-        && matches!((parts.next(), parts.next()), (None | Some(Protocol::P2p(_)), None))
-}
-
-/// The address without the peer's name, if this node can dial it: TCP over IP, and of `peer` if it names one.
+/// The address without the peer's name, if this node can dial it: one with an IP address, and of `peer` if it names one.
 pub(crate) fn dialable(address: &Multiaddr, peer: PeerId) -> Option<Multiaddr> {
-    let mut parts = address.iter();
-    let host = parts.next()?;
-    match host {
-        Protocol::Ip4(ip) if !ip.is_unspecified() && !ip.is_multicast() => {}
-        // A link-local address is of use only with the name of an interface, which a multiaddr of TCP does not carry.
-        Protocol::Ip6(ip) if !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local() => {}
-        _ => return None,
-    }
-    let port = parts.next().filter(|part| matches!(part, Protocol::Tcp(port) if *port != 0))?;
-    match parts.next() {
-        None => {}
-        Some(Protocol::P2p(named)) if named == peer && parts.next().is_none() => {}
-        Some(_) => return None,
-    }
-    Some(Multiaddr::empty().with(host).with(port))
+    let usable = match ip(address)? {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast(),
+        // A link-local address is of use only with the name of an interface, which a multiaddr does not carry.
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local(),
+    };
+    let named = parse_dial(address).ok()?;
+    (usable && named.is_none_or(|named| named == peer)).then(|| without_peer(address.clone()))
 }
 
 /// What a peer says of itself, best first: the address at which it was seen, then those of the same kind. Loopback addresses
@@ -131,8 +108,9 @@ mod tests {
         let all = addresses(&[
             "/ip4/0.0.0.0/tcp/4001",
             "/ip4/10.0.0.1/tcp/0",
-            "/ip4/10.0.0.1/udp/4001/quic-v1",
-            "/ip4/10.0.0.1/tcp/4001/ws",
+            "/ip4/10.0.0.1/udp/4001",
+            "/ip4/10.0.0.1/tcp/4001/http",
+            "/ip4/10.0.0.1/udp/4001/webrtc-direct",
             "/ip4/224.0.0.1/tcp/4001",
             "/ip6/fe80::1/tcp/4001",
             "/dns4/localhost/tcp/80",
