@@ -74,14 +74,7 @@ impl CertificateFiles {
     /// # Errors
     /// When one cannot be read or understood, or they do not belong together.
     pub fn load(&self) -> Result<Certificate, TlsError> {
-        let content = |path: &Path, what, reason: String| TlsError::Content { path: path.to_owned(), what, reason };
-        let pem = read(&self.certificate)?;
-        let chain = CertificateDer::pem_slice_iter(&pem)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| content(&self.certificate, "certificate", error.to_string()))?;
-        if chain.is_empty() {
-            return Err(content(&self.certificate, "certificate", "there is none in it".to_owned()));
-        }
+        let chain = certificates(&self.certificate)?;
         let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
             .map_err(|error| content(&self.key, "private key", error.to_string()))?;
         let provider = rustls::crypto::ring::default_provider();
@@ -124,6 +117,22 @@ impl CertificateFiles {
         };
         [of(&self.certificate), of(&self.key)]
     }
+}
+
+/// The certificates in a PEM file, at least one.
+///
+/// # Errors
+/// When it cannot be read, or holds none, or something that only looks like one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = read(path)?;
+    let found = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| content(path, "certificate", error.to_string()))?;
+    if found.is_empty() { Err(content(path, "certificate", "there is none in it".to_owned())) } else { Ok(found) }
+}
+
+fn content(path: &Path, what: &'static str, reason: String) -> TlsError {
+    TlsError::Content { path: path.to_owned(), what, reason }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

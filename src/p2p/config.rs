@@ -1,5 +1,7 @@
 //! The configuration of one libp2p node: what it listens on, whom it knows, which limits it keeps.
 
+use std::path::PathBuf;
+
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,9 @@ pub struct NodeConfig {
     pub listen: Vec<Multiaddr>,
     /// The certificate for listening on secure WebSocket (`…/tls/ws`), in PEM files that are read again when they change.
     pub tls: Option<CertificateFiles>,
+    /// PEM files with certificates that are trusted beside the well-known authorities when dialling secure WebSocket: those of an
+    /// authority of one's own.
+    pub trusted: Vec<PathBuf>,
     /// Bootnodes, each a multiaddr that ends in `/p2p/<peer id>`.
     pub bootnodes: Vec<Multiaddr>,
     /// Gossipsub topics to join at the start.
@@ -34,6 +39,7 @@ impl Default for NodeConfig {
         Self {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a valid multiaddr")],
             tls: None,
+            trusted: Vec::new(),
             bootnodes: Vec::new(),
             topics: Vec::new(),
             low_peers: 6,

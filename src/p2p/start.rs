@@ -142,6 +142,7 @@ pub async fn start(
         keypair: identity.keypair(),
         traffic: traffic.clone(),
         tls: config.tls.clone(),
+        trusted: &config.trusted,
         webrtc: if webrtc { Some(WebRtcCertificate::open(identity.folder())?) } else { None },
         relay: relay_transport,
     })

@@ -7,6 +7,7 @@ mod paced;
 mod secure_websocket;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
@@ -43,6 +44,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) traffic: Traffic,
     /// The certificate for secure WebSocket; without it there is none to listen on.
     pub(crate) tls: Option<CertificateFiles>,
+    /// Authorities to trust beside the well-known ones when dialling secure WebSocket.
+    pub(crate) trusted: &'a [PathBuf],
     /// The certificate for WebRTC; without it there is no WebRTC.
     pub(crate) webrtc: Option<WebRtcCertificate>,
     /// The way through relays.
@@ -54,7 +57,7 @@ pub(crate) struct Parts<'a> {
 /// # Errors
 /// When a key or certificate cannot be used.
 pub(crate) fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
-    let Parts { keypair, traffic, tls, webrtc, relay } = parts;
+    let Parts { keypair, traffic, tls, trusted, webrtc, relay } = parts;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let quic = {
         let mut config = quic::Config::new(keypair);
@@ -74,7 +77,7 @@ pub(crate) fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
     let websocket = {
         let mut config = websocket::Config::new(resolving(tcp())?);
         config.set_max_data_size(MAX_WEBSOCKET_FRAME);
-        secured(SecureWebSocket::new(config, tls)?, keypair)?
+        secured(SecureWebSocket::new(config, tls, trusted)?, keypair)?
     };
     let plain = secured(tcp(), keypair)?
         .or_transport(quic)

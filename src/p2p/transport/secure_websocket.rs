@@ -1,6 +1,7 @@
 //! WebSocket with TLS from files: when they change, new connections get the new certificate, and the old ones go on.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,6 +10,7 @@ use futures::stream::BoxStream;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::websocket::{self, tls};
 use libp2p::{Multiaddr, Transport};
+use rustls::pki_types::CertificateDer;
 
 use crate::tls::{Certificate, CertificateFiles};
 
@@ -19,6 +21,7 @@ where
     T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     inner: websocket::Config<T>,
+    trusted: Vec<CertificateDer<'static>>,
     renewed: Option<BoxStream<'static, Certificate>>,
 }
 
@@ -30,20 +33,35 @@ where
     T::ListenerUpgrade: Send + 'static,
     T::Output: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    /// Listens with the certificate in `files`, if there are any; trusts `authorities` beside the well-known ones when it dials.
+    ///
     /// # Errors
-    /// When the files hold no certificate with its key. Without files it only dials.
-    pub(super) fn new(mut inner: websocket::Config<T>, files: Option<CertificateFiles>) -> io::Result<Self> {
-        let Some(files) = files else { return Ok(Self { inner, renewed: None }) };
-        let certificate = files.load().map_err(io::Error::other)?;
-        inner.set_tls_config(config(certificate)?);
-        Ok(Self { inner, renewed: Some(files.renewals().boxed()) })
+    /// When the files hold no certificate with its key.
+    pub(super) fn new(
+        mut inner: websocket::Config<T>,
+        files: Option<CertificateFiles>,
+        authorities: &[PathBuf],
+    ) -> io::Result<Self> {
+        let mut trusted = Vec::new();
+        for file in authorities {
+            trusted.extend(crate::tls::certificates(file).map_err(io::Error::other)?);
+        }
+        let own = files.as_ref().map(CertificateFiles::load).transpose().map_err(io::Error::other)?;
+        inner.set_tls_config(config(own, &trusted)?);
+        Ok(Self { inner, trusted, renewed: files.map(|files| files.renewals().boxed()) })
     }
 }
 
-fn config(certificate: Certificate) -> io::Result<tls::Config> {
-    let key = tls::PrivateKey::new(certificate.key.secret_der().to_vec());
-    let chain = certificate.chain.iter().map(|part| tls::Certificate::new(part.to_vec()));
-    tls::Config::new(key, chain).map_err(io::Error::other)
+fn config(own: Option<Certificate>, trusted: &[CertificateDer<'static>]) -> io::Result<tls::Config> {
+    let mut builder = tls::Config::builder();
+    if let Some(own) = own {
+        let chain = own.chain.iter().map(|part| tls::Certificate::new(part.to_vec()));
+        builder.server(tls::PrivateKey::new(own.key.secret_der().to_vec()), chain).map_err(io::Error::other)?;
+    }
+    for authority in trusted {
+        builder.add_trust(&tls::Certificate::new(authority.to_vec())).map_err(io::Error::other)?;
+    }
+    Ok(builder.finish())
 }
 
 impl<T> Transport for SecureWebSocket<T>
@@ -77,7 +95,7 @@ where
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
         while let Some(renewed) = &mut self.renewed {
             match renewed.poll_next_unpin(cx) {
-                Poll::Ready(Some(certificate)) => match config(certificate) {
+                Poll::Ready(Some(certificate)) => match config(Some(certificate), &self.trusted) {
                     Ok(config) => {
                         self.inner.set_tls_config(config);
                     }
