@@ -78,10 +78,12 @@ impl CertificateFiles {
         let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
             .map_err(|error| content(&self.key, "private key", error.to_string()))?;
         let provider = rustls::crypto::ring::default_provider();
-        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider).map_err(|error| TlsError::Mismatch {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            reason: error.to_string(),
+        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider).map_err(|error| {
+            TlsError::Mismatch {
+                certificate: self.certificate.clone(),
+                key: self.key.clone(),
+                reason: error.to_string(),
+            }
         })?;
         Ok(Certificate { chain, key })
     }
@@ -103,7 +105,9 @@ impl CertificateFiles {
                         tracing::info!(certificate = %files.certificate.display(), "new certificate in use");
                         return Some((certificate, (files, seen)));
                     }
-                    Err(error) => tracing::error!(%error, "the changed certificate cannot be used; the old one stays"),
+                    Err(error) => {
+                        tracing::error!(%error, "the changed certificate cannot be used; the old one stays")
+                    }
                 }
             }
         })
@@ -128,7 +132,11 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     let found = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| content(path, "certificate", error.to_string()))?;
-    if found.is_empty() { Err(content(path, "certificate", "there is none in it".to_owned())) } else { Ok(found) }
+    if found.is_empty() {
+        Err(content(path, "certificate", "there is none in it".to_owned()))
+    } else {
+        Ok(found)
+    }
 }
 
 fn content(path: &Path, what: &'static str, reason: String) -> TlsError {

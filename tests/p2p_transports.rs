@@ -68,12 +68,17 @@ async fn quic_over_ipv6() {
 
 #[tokio::test]
 async fn a_name_in_the_address_is_looked_up() {
-    let server = node(NodeRole::Node, listening_on(&["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"])).await;
+    let server =
+        node(NodeRole::Node, listening_on(&["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"])).await;
     for address in server.handle.listen_addrs().await.unwrap() {
         // `localhost` stands in the hosts file: nobody on the network is asked.
         let named: Multiaddr = address
             .iter()
-            .map(|part| if matches!(part, Protocol::Ip4(_)) { Protocol::Dns4("localhost".into()) } else { part })
+            .map(
+                |part| {
+                    if matches!(part, Protocol::Ip4(_)) { Protocol::Dns4("localhost".into()) } else { part }
+                },
+            )
             .collect();
         let client = node(NodeRole::Node, listening_on(&["/ip4/127.0.0.1/tcp/0"])).await;
         client.handle.connect(named).await.unwrap();
@@ -93,7 +98,11 @@ async fn one_connection_is_made_by_the_best_transport() {
     eventually("the bootnode is connected", || async { client.peers().await == 1 }).await;
     let peer = client.handle.peers().await.unwrap().remove(0);
     let parts: Vec<Protocol<'_>> = peer.address.iter().collect();
-    assert!(matches!(parts.as_slice(), [Protocol::Ip4(_), Protocol::Tcp(_), Protocol::P2p(_)]), "{}", peer.address);
+    assert!(
+        matches!(parts.as_slice(), [Protocol::Ip4(_), Protocol::Tcp(_), Protocol::P2p(_)]),
+        "{}",
+        peer.address
+    );
     assert_eq!(peer.connections, 1);
 }
 
@@ -127,14 +136,15 @@ async fn secure_websocket_takes_a_new_certificate_while_it_runs() {
     let files = write_certificate(folder.path());
     let old = folder.path().join("old.pem");
     fs::copy(&files.certificate, &old).unwrap();
-    let config =
-        NodeConfig { tls: Some(files.clone()), ..listening_on(&["/ip4/127.0.0.1/tcp/0/tls/ws"]) };
+    let config = NodeConfig { tls: Some(files.clone()), ..listening_on(&["/ip4/127.0.0.1/tcp/0/tls/ws"]) };
     let server = node(NodeRole::Node, config).await;
     dial_secure(&server, &old).await.unwrap();
 
     write_certificate(folder.path());
-    eventually("the new certificate is in use", || async { dial_secure(&server, &files.certificate).await.is_ok() })
-        .await;
+    eventually("the new certificate is in use", || async {
+        dial_secure(&server, &files.certificate).await.is_ok()
+    })
+    .await;
     let error = dial_secure(&server, &old).await.unwrap_err();
     assert!(error.contains("certificate"), "{error}");
 

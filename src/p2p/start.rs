@@ -9,7 +9,7 @@ use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, SwarmEvent};
-use libp2p::{relay, Multiaddr, PeerId, Swarm, TransportError};
+use libp2p::{Multiaddr, PeerId, Swarm, TransportError, relay};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt};
 use opentelemetry::metrics::Meter;
 use tokio::sync::{broadcast, mpsc};

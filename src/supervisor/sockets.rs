@@ -44,7 +44,8 @@ fn bind_error(what: &str, address: SocketAddr, protocol: Protocol, error: &io::E
     let port = address.port();
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let holder = holder_of(protocol, port).map_or_else(|| "another program".to_owned(), |h| h.to_string());
+            let holder =
+                holder_of(protocol, port).map_or_else(|| "another program".to_owned(), |h| h.to_string());
             let name = if protocol == Protocol::Udp { "UDP port" } else { "port" };
             format!("{name} {port} is held by {holder}")
         }

@@ -13,8 +13,8 @@ use super::ports::{Claim, Kind};
 use super::raw::{RawConnections, RawNode, RawRestart, RawSignaling, RawTiming, RawTopology, RawWeb};
 use super::reader::{At, Key, suggestion};
 use super::scalar::Port;
-use crate::signaling::SignalingConfig;
 use crate::p2p::address::{self, Socket};
+use crate::signaling::SignalingConfig;
 
 /// What all entries share while they are built.
 pub(super) struct Build<'a> {

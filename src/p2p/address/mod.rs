@@ -25,8 +25,7 @@ pub enum TransportKind {
 
 impl TransportKind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::Tcp, Self::Quic, Self::WebSocket, Self::SecureWebSocket, Self::WebRtc];
+    pub const ALL: [Self; 5] = [Self::Tcp, Self::Quic, Self::WebSocket, Self::SecureWebSocket, Self::WebRtc];
 
     /// The kind as a label of a metric.
     #[must_use]
@@ -228,7 +227,11 @@ pub fn parse_dial(address: &Multiaddr) -> Result<Option<PeerId>, AddressError> {
     let mut certificate = false;
     for part in parts {
         match part {
-            Protocol::Ws(_) | Protocol::Wss(_) | Protocol::Tls | Protocol::QuicV1 | Protocol::WebRTCDirect
+            Protocol::Ws(_)
+            | Protocol::Wss(_)
+            | Protocol::Tls
+            | Protocol::QuicV1
+            | Protocol::WebRTCDirect
                 if peer.is_none() && !circuit => {}
             Protocol::Certhash(_) if peer.is_none() && !circuit => certificate = true,
             Protocol::P2p(id) if peer.is_none() => peer = Some(id),

@@ -28,8 +28,8 @@ use super::metrics::{Refusals, Refused, Traffic};
 use super::peers::{self, Action, Manager};
 use super::scout::Found;
 use super::topics::Topic;
-use crate::telemetry::catalogue;
 use super::transport::{self, Pace};
+use crate::telemetry::catalogue;
 use crate::telemetry::instruments::P2pInstruments;
 use connections::Peer;
 

@@ -82,8 +82,10 @@ impl WebRtcCertificate {
     }
 
     fn make(folder: &Path, path: PathBuf) -> Result<Self, CertificateError> {
-        let made = Certificate::generate(&mut rand::rng())
-            .map_err(|error| CertificateError::Write { path: path.clone(), source: io::Error::other(error.to_string()) })?;
+        let made = Certificate::generate(&mut rand::rng()).map_err(|error| CertificateError::Write {
+            path: path.clone(),
+            source: io::Error::other(error.to_string()),
+        })?;
         match write_secret(folder, &path, made.serialize_pem().as_bytes()) {
             Ok(()) => Ok(Self(made)),
             Err(source) => Err(CertificateError::Write { path, source }),
@@ -115,7 +117,9 @@ mod tests {
     fn a_damaged_certificate_is_an_error_and_is_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        for content in ["", "not a certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        for content in
+            ["", "not a certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
             fs::write(&path, content).unwrap();
             let error = WebRtcCertificate::open(folder.path()).unwrap_err();
             assert!(matches!(error, CertificateError::Damaged { .. }), "{error}");

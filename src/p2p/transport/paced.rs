@@ -67,7 +67,8 @@ pub(crate) struct Pace(Arc<Mutex<HashMap<Multiaddr, Duration>>>);
 impl Pace {
     /// Runs `dial` with these waiting times.
     pub(crate) fn during<T>(&self, schedule: Vec<(Multiaddr, Duration)>, dial: impl FnOnce() -> T) -> T {
-        let note = schedule.into_iter().map(|(address, wait)| (address::without_peer(address), wait)).collect();
+        let note =
+            schedule.into_iter().map(|(address, wait)| (address::without_peer(address), wait)).collect();
         *self.lock() = note;
         let result = dial();
         self.lock().clear();
@@ -113,7 +114,11 @@ where
         self.inner.remove_listener(id)
     }
 
-    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<Self::Dial, TransportError<T::Error>> {
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<T::Error>> {
         let wait = self.pace.wait(&address);
         // A dial does nothing before it is polled first.
         let dial = self.inner.dial(address, options)?;

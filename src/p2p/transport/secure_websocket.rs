@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures::{AsyncRead, AsyncWrite, StreamExt};
 use futures::stream::BoxStream;
+use futures::{AsyncRead, AsyncWrite, StreamExt};
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::websocket::{self, tls};
 use libp2p::{Multiaddr, Transport};
@@ -56,7 +56,9 @@ fn config(own: Option<Certificate>, trusted: &[CertificateDer<'static>]) -> io::
     let mut builder = tls::Config::builder();
     if let Some(own) = own {
         let chain = own.chain.iter().map(|part| tls::Certificate::new(part.to_vec()));
-        builder.server(tls::PrivateKey::new(own.key.secret_der().to_vec()), chain).map_err(io::Error::other)?;
+        builder
+            .server(tls::PrivateKey::new(own.key.secret_der().to_vec()), chain)
+            .map_err(io::Error::other)?;
     }
     for authority in trusted {
         builder.add_trust(&tls::Certificate::new(authority.to_vec())).map_err(io::Error::other)?;
@@ -85,7 +87,11 @@ where
         self.inner.remove_listener(id)
     }
 
-    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<Self::Dial, TransportError<Self::Error>> {
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<Self::Error>> {
         self.inner.dial(address, options)
     }
 
@@ -99,7 +105,9 @@ where
                     Ok(config) => {
                         self.inner.set_tls_config(config);
                     }
-                    Err(error) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),
+                    Err(error) => {
+                        tracing::error!(%error, "the new certificate cannot be used; the old one stays")
+                    }
                 },
                 Poll::Ready(None) => self.renewed = None,
                 Poll::Pending => break,
