@@ -43,7 +43,7 @@ fn a_path_longer_than_a_socket_address_works_for_every_command() {
             network.run_ok(&all)
         };
         hippius(&["up", "-d", "topology.toml"]);
-        assert!(hippius(&["status"]).contains("5 of 5 processes run"));
+        assert!(hippius(&["status"]).contains("5 of 5 processes ready"));
         assert!(hippius(&["logs", "web"]).contains("ready"));
         hippius(&["restart", "node-0"]);
         let mut console = network.command(&["console", "node-0", "--data-dir", path]);
@@ -55,7 +55,9 @@ fn a_path_longer_than_a_socket_address_works_for_every_command() {
     }
     let path = long.to_str().unwrap().to_owned();
     network.spawn(&["--data-dir", &path]);
-    wait_until("it is up", || network.run(&["status", "--data-dir", &path]).status.success());
+    wait_until("it is up", || {
+        text(&network.run(&["status", "--data-dir", &path]).stdout).contains("5 of 5 processes ready")
+    });
     network.signal(network.supervisor().as_raw(), Signal::SIGINT);
     assert_eq!(network.wait_exit().code(), Some(0), "{}", network.read("up.err"));
 }

@@ -2,19 +2,26 @@
 
 mod support;
 
+use std::fs;
 use std::io::Write;
 
+use hippius::supervisor::lifecycle::State;
+use nix::sys::signal::Signal;
 use support::wire::{Connection, Place};
 use support::{Network, ONE_PROCESS, text, wait_until};
 
 #[test]
-fn hundreds_of_clients_wait_for_a_stopped_server_and_are_all_served() {
-    let limit =
-        std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse::<usize>().unwrap();
+fn hundreds_of_clients_wait_for_a_server_that_has_crashed_and_are_all_served() {
+    let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse::<usize>().unwrap();
     let clients = limit.min(500);
-    let network = Network::up(ONE_PROCESS);
-    let place = Place::of_url(&network.process("web").addresses[0]);
-    network.run_ok(&["stop", "web"]);
+    let topology = format!("{ONE_PROCESS}[restart]\nbackoff = \"1h\"\nmax_backoff = \"1h\"\n");
+    let mut network = Network::scripted(&topology, "sys.exit(1) if os.path.exists('broken') else real()");
+    network.wait_all_ready();
+    let web = network.process("web");
+    let place = Place::of_url(&web.addresses[0]);
+    fs::write(network.dir().join("broken"), "").unwrap();
+    network.signal(web.pid.unwrap(), Signal::SIGKILL);
+    network.wait_state("web", State::Backoff);
     // With nobody to accept, a client that finds the queue full would never get through.
     let waiting = std::thread::spawn(move || {
         let mut waiting: Vec<Connection> = (0..clients).map(|_| place.connect()).collect();
@@ -25,6 +32,7 @@ fn hundreds_of_clients_wait_for_a_stopped_server_and_are_all_served() {
     });
     wait_until("all clients wait in the queue", || waiting.is_finished());
     let mut waiting = waiting.join().unwrap();
+    fs::remove_file(network.dir().join("broken")).unwrap();
     network.run_ok(&["start", "web"]);
     for client in &mut waiting {
         let reply = text(&client.rest());

@@ -258,7 +258,9 @@ impl Network {
     pub fn down(mut self) {
         kill(self.supervisor(), Signal::SIGINT).expect("it runs");
         let status = self.wait_exit();
-        assert_eq!(status.code(), Some(0), "{}{}", self.read("up.out"), self.read("up.err"));
+        // 130 where some had not become ready before.
+        let code = status.code();
+        assert!(matches!(code, Some(0 | 130)), "{code:?}: {}{}", self.read("up.out"), self.read("up.err"));
         wait_until("no process is left", || self.leftovers().is_empty());
     }
 }
