@@ -38,6 +38,10 @@ fn attacker(keypair: &Keypair, authenticity: MessageAuthenticity) -> Attacker {
         .build()
 }
 
+fn signed(key: &Keypair) -> MessageAuthenticity {
+    MessageAuthenticity::Signed(key.clone())
+}
+
 /// Connects and waits until the victim has told its topics.
 async fn meet(attacker: &mut Attacker, victim: &Multiaddr) {
     attacker.dial(victim.clone()).unwrap();
@@ -87,7 +91,7 @@ async fn malformed_messages_are_refused_and_counted_and_honest_ones_still_arrive
     let (victim, friend, mut events) = victim_and_friend().await;
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
-    let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    let mut attacker = attacker(&key, signed(&key));
     meet(&mut attacker, &victim.address().await).await;
     let rubbish = [
         vec![0xff, 0xfe, 0x00],
@@ -118,7 +122,7 @@ async fn unsigned_and_oversized_messages_never_arrive() {
     unsigned.behaviour_mut().publish(IdentTopic::new("lobby"), message(me, "lobby", "unsigned")).unwrap();
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
-    let mut oversized = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    let mut oversized = attacker(&key, signed(&key));
     meet(&mut oversized, &address).await;
     let megabyte = message(me, "lobby", &"x".repeat(1024 * 1024));
     oversized.behaviour_mut().publish(IdentTopic::new("lobby"), megabyte).unwrap();
@@ -137,7 +141,7 @@ async fn a_flood_of_messages_is_cut_to_the_rate() {
     let (victim, friend, mut events) = victim_and_friend().await;
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
-    let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    let mut attacker = attacker(&key, signed(&key));
     meet(&mut attacker, &victim.address().await).await;
     for _ in 0..100 {
         attacker.behaviour_mut().publish(IdentTopic::new("lobby"), message(me, "lobby", "again")).unwrap();
@@ -169,7 +173,7 @@ async fn messages_of_a_topic_that_is_not_joined_are_refused_at_the_door() {
     victim.handle.join(elsewhere).await.unwrap();
     let key = Keypair::generate_ed25519();
     let me = key.public().to_peer_id();
-    let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    let mut attacker = attacker(&key, signed(&key));
     meet(&mut attacker, &victim.address().await).await;
     assert!(victim.handle.leave("elsewhere".parse().unwrap()).await.unwrap());
     // The attacker, not polled meanwhile, does as if it had not heard.
@@ -221,45 +225,33 @@ async fn is_kept_away(
 
 #[tokio::test]
 async fn a_neighbour_that_sends_rubbish_is_kept_away() {
-    is_kept_away(
-        victim_and_friend().await,
-        |key| MessageAuthenticity::Signed(key.clone()),
-        |attacker, _| {
-            for _ in 0..150 {
-                attacker.behaviour_mut().publish(IdentTopic::new("lobby"), b"{}".to_vec()).unwrap();
-            }
-        },
-    )
+    is_kept_away(victim_and_friend().await, signed, |attacker, _| {
+        for _ in 0..150 {
+            attacker.behaviour_mut().publish(IdentTopic::new("lobby"), b"{}".to_vec()).unwrap();
+        }
+    })
     .await;
 }
 
 #[tokio::test]
 async fn a_neighbour_that_floods_is_kept_away() {
-    is_kept_away(
-        victim_with_rate(5, 1).await,
-        |key| MessageAuthenticity::Signed(key.clone()),
-        |attacker, me| {
-            for _ in 0..600 {
-                let again = message(me, "lobby", "again");
-                attacker.behaviour_mut().publish(IdentTopic::new("lobby"), again).unwrap();
-            }
-        },
-    )
+    is_kept_away(victim_with_rate(5, 1).await, signed, |attacker, me| {
+        for _ in 0..400 {
+            let again = message(me, "lobby", "again");
+            attacker.behaviour_mut().publish(IdentTopic::new("lobby"), again).unwrap();
+        }
+    })
     .await;
 }
 
 #[tokio::test]
 async fn a_neighbour_that_floods_with_large_messages_is_kept_away_sooner() {
-    is_kept_away(
-        victim_and_friend().await,
-        |key| MessageAuthenticity::Signed(key.clone()),
-        |attacker, me| {
-            for _ in 0..100 {
-                let large = message(me, "lobby", &"x".repeat(64 * 1024));
-                attacker.behaviour_mut().publish(IdentTopic::new("lobby"), large).unwrap();
-            }
-        },
-    )
+    is_kept_away(victim_and_friend().await, signed, |attacker, me| {
+        for _ in 0..100 {
+            let large = message(me, "lobby", &"x".repeat(64 * 1024));
+            attacker.behaviour_mut().publish(IdentTopic::new("lobby"), large).unwrap();
+        }
+    })
     .await;
 }
 
@@ -296,7 +288,7 @@ async fn own_messages_are_held_to_the_same_rate() {
 async fn too_many_or_nameless_subscriptions_are_not_kept() {
     let (victim, friend, mut events) = victim_and_friend().await;
     let key = Keypair::generate_ed25519();
-    let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+    let mut attacker = attacker(&key, signed(&key));
     attacker.behaviour_mut().subscribe(&IdentTopic::new("a name with spaces")).unwrap();
     for number in 0..127 {
         attacker.behaviour_mut().subscribe(&IdentTopic::new(format!("topic-{number}"))).unwrap();
@@ -325,7 +317,7 @@ async fn a_flood_of_peers_meets_the_connection_limit() {
     let attacks: Vec<_> = (0..40)
         .map(|_| {
             let key = Keypair::generate_ed25519();
-            let mut attacker = attacker(&key, MessageAuthenticity::Signed(key.clone()));
+            let mut attacker = attacker(&key, signed(&key));
             attacker.dial(address.clone()).unwrap();
             keep_going(attacker)
         })
