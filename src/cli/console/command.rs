@@ -103,7 +103,10 @@ pub fn parse(line: &str) -> Result<Command, CommandError> {
         return Err(CommandError::NotYet(known));
     }
     let Some(&(name, usage, _)) = COMMANDS.iter().find(|(name, _, _)| *name == word) else {
-        return Err(CommandError::Unknown { given: word.to_owned(), nearest: nearest(word, COMMANDS.iter().map(|(name, _, _)| *name)) });
+        return Err(CommandError::Unknown {
+            given: word.to_owned(),
+            nearest: nearest(word, COMMANDS.iter().map(|(name, _, _)| *name)),
+        });
     };
     let misused = || CommandError::Usage(name, usage);
     let single =
