@@ -106,7 +106,10 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: None, filter: "info,libp2p_swarm=warn,libp2p_kad=error,libp2p_gossipsub=off".to_owned() }
+        Self {
+            format: None,
+            filter: "info,libp2p_swarm=warn,libp2p_kad=error,libp2p_gossipsub=off".to_owned(),
+        }
     }
 }
 
