@@ -143,7 +143,7 @@ impl PeerTraffic {
 
 /// The traffic of all peers that have a connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     totals: Totals,
     peers: Arc<Mutex<HashMap<PeerId, Weak<PeerTraffic>>>>,
 }
@@ -153,7 +153,8 @@ const SWEEP_SLACK: usize = 64;
 
 impl Traffic {
     /// An empty table, observed by instruments on `meter`.
-    pub(crate) fn new(meter: &Meter, instruments: &P2pInstruments) -> Self {
+    #[must_use]
+    pub fn new(meter: &Meter, instruments: &P2pInstruments) -> Self {
         let totals =
             Totals { sent: instruments.bytes_sent.clone(), received: instruments.bytes_received.clone() };
         let traffic = Self { totals, peers: Arc::default() };

@@ -27,7 +27,7 @@ mod runner;
 mod scout;
 mod start;
 pub mod topics;
-mod transport;
+pub mod transport;
 
 pub use config::NodeConfig;
 pub use event::{Event, EventStream};

@@ -18,12 +18,13 @@ use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, websocket, yamux};
 
-use super::metrics::Traffic;
+pub use super::metrics::Traffic;
 use crate::tls::CertificateFiles;
 pub use certificate::{CertificateError, WebRtcCertificate};
 use metered::Metered;
+pub use paced::Pace;
 use paced::Paced;
-pub(crate) use paced::{Pace, schedule};
+pub(crate) use paced::schedule;
 use secure_websocket::SecureWebSocket;
 
 /// From first packet to multiplexed channel; a stranger who stalls the handshake is dropped then.
@@ -36,27 +37,30 @@ const QUIC_CONNECTION_WINDOW: u32 = 4 << 20;
 /// The largest WebSocket frame taken: noise's frames have at most 64 KiB, other implementations may join some.
 const MAX_WEBSOCKET_FRAME: usize = 1 << 20;
 
-type Upgraded = Boxed<(PeerId, StreamMuxerBox)>;
+/// A transport from addresses to encrypted, multiplexed connections.
+pub type Upgraded = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// What a transport is made of.
-pub(crate) struct Parts<'a> {
-    pub(crate) keypair: &'a Keypair,
-    pub(crate) traffic: Traffic,
+pub struct Parts<'a> {
+    /// Who the node is.
+    pub keypair: &'a Keypair,
+    /// Where bytes are counted.
+    pub traffic: Traffic,
     /// The certificate for secure WebSocket; without it there is none to listen on.
-    pub(crate) tls: Option<CertificateFiles>,
+    pub tls: Option<CertificateFiles>,
     /// Authorities to trust beside the well-known ones when dialling secure WebSocket.
-    pub(crate) trusted: &'a [PathBuf],
+    pub trusted: &'a [PathBuf],
     /// The certificate for WebRTC; without it there is no WebRTC.
-    pub(crate) webrtc: Option<WebRtcCertificate>,
+    pub webrtc: Option<WebRtcCertificate>,
     /// The way through relays.
-    pub(crate) relay: relay::client::Transport,
+    pub relay: relay::client::Transport,
 }
 
 /// The node's transport, and the handle that paces its dials.
 ///
 /// # Errors
 /// When a key or certificate cannot be used.
-pub(crate) fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
+pub fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
     let Parts { keypair, traffic, tls, trusted, webrtc, relay } = parts;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let quic = {

@@ -62,7 +62,7 @@ fn rank(address: &Multiaddr) -> u8 {
 /// Tells the transport how long the addresses of the next dial wait. The swarm hands all addresses of a dial to the transport before
 /// it returns, so the note is needed for that moment only.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pace(Arc<Mutex<HashMap<Multiaddr, Duration>>>);
+pub struct Pace(Arc<Mutex<HashMap<Multiaddr, Duration>>>);
 
 impl Pace {
     /// Runs `dial` with these waiting times.
