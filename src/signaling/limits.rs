@@ -22,7 +22,7 @@ pub enum Verdict {
 }
 
 /// The limiter of one connection: a [token bucket](TokenBucket) for messages and one for bytes; a message needs
-/// both. A client that is refused as often as its burst, without a pause in which the bucket fills again, is cut off.
+/// both. A client that is refused as often as its burst, without a pause in which both fill again, is cut off.
 ///
 /// The defaults (50 a second, 300 at once; 256 KiB a second, 1 MiB at once) let a page that joins a room
 /// of a dozen peers send its offer and twenty candidates to each at once, and bound a stranger to a rate that a
@@ -51,7 +51,8 @@ impl RateLimit {
 
     /// Decides on a message of `bytes` that arrives at `now`.
     pub fn check(&mut self, bytes: usize, now: Instant) -> Verdict {
-        if self.messages.is_full(now) {
+        // Both: whoever sends a few large messages never empties the one of messages.
+        if self.messages.is_full(now) && self.bytes.is_full(now) {
             self.refused = 0;
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -210,6 +211,20 @@ mod tests {
         assert_eq!(verdicts[600], Verdict::Cut);
         assert_eq!(limit.check(1, start + Duration::from_secs(6)), Verdict::Pass);
         assert_eq!(limit.refused, 0);
+    }
+
+    #[test]
+    fn who_goes_on_with_a_few_large_messages_is_cut_off_as_well() {
+        let start = Instant::now();
+        let mut limit = limit(start);
+        // Ten a second, each as large as may be: ten times what the bytes allow, a fifth of what the messages do.
+        let verdicts: Vec<_> =
+            (0..600).map(|n| limit.check(256 * 1024, start + Duration::from_millis(100 * n))).collect();
+        assert_eq!(verdicts.last(), Some(&Verdict::Cut));
+        let honest = start + Duration::from_secs(3600);
+        let verdicts: Vec<_> =
+            (0..600).map(|n| limit.check(250 * 1024, honest + Duration::from_secs(n))).collect();
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Pass));
     }
 
     #[test]
