@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 use crate::topology::plan::LogPolicy;
 
@@ -63,7 +65,7 @@ impl LogFile {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
-                let file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
+                let file = unwaiting(OpenOptions::new().create(true).read(true).append(true), &self.path)?;
                 let mut bytes = file.metadata()?.len();
                 if bytes > 0 {
                     let mut last = [0];
@@ -90,6 +92,11 @@ impl LogFile {
         }
         unless_gone(fs::rename(&self.path, rotated(&self.path, 1)))
     }
+}
+
+/// Opens a file of which nothing that is done to it waits: somebody may have put a pipe there.
+pub(super) fn unwaiting(how: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    how.custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
 }
 
 /// A file that was never there, or that somebody removed, needs no rotation.
@@ -132,6 +139,18 @@ mod tests {
         LogFile::new(path.clone(), policy).append(b"222222\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "222222\n");
         assert_eq!(fs::read_to_string(rotated(&path, 1)).unwrap(), "111111\n");
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_file_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.log");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut file = LogFile::new(path, LogPolicy { max_bytes: 1 << 30, keep: 1 });
+        let (done, result) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(file.append(&[b'\n'; 1 << 20])));
+        let result = result.recv_timeout(std::time::Duration::from_secs(10)).expect("no wait for a reader");
+        assert!(result.is_err(), "nobody reads it");
     }
 
     #[test]

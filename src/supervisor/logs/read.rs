@@ -9,7 +9,7 @@ mod backwards;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::LogLine;
-use super::file::rotated;
+use super::file::{rotated, unwaiting};
 use backwards::Backwards;
 
 /// Bytes read at once from one file.
@@ -98,7 +98,7 @@ impl Log {
         let mut files = Vec::new();
         for age in 0.. {
             let path = if age == 0 { path.clone() } else { rotated(&path, age) };
-            match File::open(&path) {
+            match unwaiting(OpenOptions::new().read(true), &path) {
                 Ok(file) => {
                     let length = file.metadata()?.len();
                     files.push((file, length));

@@ -38,6 +38,18 @@ fn lines_of_several_processes_are_merged_by_time_across_rotated_files() {
 }
 
 #[test]
+fn a_pipe_among_the_files_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.log"), line(1, "one")).unwrap();
+    nix::unistd::mkfifo(&dir.path().join("a.log.1"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (done, lines) = std::sync::mpsc::channel();
+    let folder = dir.path().to_owned();
+    std::thread::spawn(move || done.send(tail(&folder, &["a".to_owned()], 10)));
+    let lines = lines.recv_timeout(std::time::Duration::from_secs(10)).expect("no wait for a writer");
+    assert_eq!(messages(&lines.unwrap()), ["one"]);
+}
+
+#[test]
 fn lines_without_a_time_stay_where_they_were_written() {
     let dir = tempfile::tempdir().unwrap();
     let untimed = "no JSON\n{}\n";
