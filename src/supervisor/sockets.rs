@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{Backlog, listen};
 
+use crate::control::printable::printable;
+
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} cannot listen on {address}: {reason}")]
@@ -165,9 +167,9 @@ fn holder_of(protocol: Protocol, port: u16) -> Option<Holder> {
                 .is_ok_and(|target| wanted.iter().any(|socket| target.as_os_str() == socket.as_str()))
         });
         if holds {
-            let program =
-                fs::read_to_string(process.path().join("comm")).unwrap_or_default().trim().to_owned();
-            return Some(Holder { pid, program });
+            // A process gives itself its name, whatever is in it.
+            let name = fs::read(process.path().join("comm")).unwrap_or_default();
+            return Some(Holder { pid, program: printable(String::from_utf8_lossy(&name).trim()) });
         }
     }
     None
@@ -200,8 +202,10 @@ mod tests {
     fn a_taken_port_names_its_holder() {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = held.local_addr().unwrap();
+        fs::write("/proc/self/comm", "x\u{1b}[2J").unwrap();
         let error = bind("the web server", address).unwrap_err().to_string();
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+        assert!(!error.contains('\u{1b}'), "{error:?}");
         drop(held);
         probe("the web server", address).unwrap();
     }

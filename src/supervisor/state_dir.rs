@@ -20,8 +20,13 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
+use crate::control::printable::printable;
+
 /// The folder and log folder that commands use unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = "data";
+
+/// Most that is read of what the lock file says of its holder.
+const MAX_HOLDER_BYTES: u64 = 1024;
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -191,10 +196,10 @@ impl StateDir {
             Ok(()) => {}
             Err(Errno::EAGAIN | Errno::EACCES) => {
                 let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
+                let _ = (&file).take(MAX_HOLDER_BYTES).read_to_string(&mut holder);
                 let holder = match holder.trim() {
                     "" => "another supervisor".to_owned(),
-                    known => known.to_owned(),
+                    known => printable(known),
                 };
                 return Err(StateError::InUse { path: paths.root, holder });
             }
@@ -240,15 +245,16 @@ pub fn create_private(path: &Path) -> Result<(), StateError> {
         .map_err(|source| StateError::Io { path: path.to_owned(), source })
 }
 
-/// Replaces a file's content in one step: a reader sees the old or the new one, never half. Mode 0600.
+/// Replaces a file's content in one step: a reader sees the old or the new one, never half. Mode 0600, also where something
+/// lies in the way: it is removed, and neither followed nor waited for.
 ///
 /// # Errors
 /// What the system says; the old file is untouched then.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let write = || {
-        let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
         fs::rename(&temporary, path)
     };
@@ -261,6 +267,26 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn what_lies_in_the_way_of_a_private_file_is_neither_followed_nor_waited_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (path, temporary) = (dir.path().join("config.toml"), dir.path().join("config.tmp"));
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, "mine").unwrap();
+        fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &temporary).unwrap();
+        write_private(&path, b"secret").unwrap();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "mine");
+        nix::unistd::mkfifo(&temporary, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (written, done) = (path.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || done.0.send(write_private(&written, b"secret")));
+        done.1.recv_timeout(std::time::Duration::from_secs(10)).expect("no wait for a reader").unwrap();
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "secret");
+    }
 
     #[test]
     fn the_default_folder_is_the_same_however_it_is_written() {
