@@ -47,6 +47,28 @@ serve()
 }
 
 #[test]
+fn readiness_is_logged_once_however_often_it_is_said() {
+    let network = Network::scripted(
+        TOPOLOGY,
+        r#"
+if name == "web":
+    serve()
+for _ in range(100):
+    ready()
+notify("X_HIPPIUS_ADDRESS=done")
+serve()
+"#,
+    );
+    network.wait_process("signaling", "was heard", |process| process.addresses == ["done"]);
+    network.wait_state("web", State::Ready);
+    let log = network.read("logs/supervisor.log");
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let said = lines.filter(|line| line["message"] == "ready" && line["process"] == "signaling").count();
+    assert_eq!(said, 1, "{log}");
+    network.down();
+}
+
+#[test]
 fn words_said_right_before_the_end_are_heard() {
     let network = Network::scripted(
         TOPOLOGY,

@@ -153,8 +153,15 @@ impl Core {
         if notice.ready {
             slot.keep_addresses = true;
             slot.last_words = None;
-            let took = slot.child.as_ref().map_or(0, |child| child.started.elapsed().as_millis());
-            tracing::info!(process = self.plan.processes[index].name, milliseconds = took as u64, "ready");
+            // Said once, however often the child says it.
+            if self.fleet.life(index).state() == State::Starting {
+                let took = slot.child.as_ref().map_or(0, |child| child.started.elapsed().as_millis());
+                tracing::info!(
+                    process = self.plan.processes[index].name,
+                    milliseconds = took as u64,
+                    "ready"
+                );
+            }
             return self.fleet.on_event(index, Event::Ready(generation), now);
         }
         if notice.watchdog {

@@ -160,7 +160,7 @@ impl Core {
             let due = self.fleet.life(index).deadline().is_some_and(|deadline| deadline <= now);
             let Some(child) = self.slots[index].child.as_ref().filter(|_| due) else { continue };
             let (socket, pid, generation) = (child.notify.clone(), child.pid, child.generation);
-            while let Some(notice) = socket.try_next(pid) {
+            for notice in socket.waiting(pid) {
                 orders.extend(self.on_notice(index, generation, notice));
             }
         }
@@ -230,7 +230,7 @@ impl Core {
         let mut orders = Vec::new();
         if let Some(child) = self.slots[index].child.take() {
             child.reading.cancel();
-            while let Some(notice) = child.notify.try_next(child.pid) {
+            for notice in child.notify.waiting(child.pid) {
                 orders.extend(self.on_notice(index, generation, notice));
             }
         }
