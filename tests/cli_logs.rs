@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::mpsc::channel;
 
+use nix::sys::signal::Signal;
 use support::terminal::Terminal;
 use support::{DEADLINE, EVERY_ROLE, Network, text};
 
@@ -141,6 +142,8 @@ fn lines_of_a_process_cannot_touch_the_terminal() {
     for arguments in [&["logs"][..], &["logs", "--json"]] {
         shown(&network, arguments);
     }
+    let errors = text(&network.run(&["logs", "nobody"]).stderr);
+    assert!(errors.contains("there are: ") && !errors.contains('\u{1b}'), "{errors:?}");
     let file = network.run_ok(&["logs", "--json", "web"]);
     assert!(file.contains('\u{9b}'), "as it is in the file where it is no terminal: {file:?}");
 }
@@ -155,6 +158,30 @@ fn following_a_network_that_has_ended_says_that_no_more_will_come() {
     assert!(text(&output.stdout).contains("node-0"));
     assert!(text(&output.stderr).starts_with("no network runs in data: "), "{}", text(&output.stderr));
     assert_eq!(text(&network.run(&["logs"]).stderr), "", "without -f there is nothing to say");
+}
+
+#[test]
+fn lines_that_do_not_come_any_more_are_an_error() {
+    let mut network = Network::scripted("name = \"x\"\n[ports]\nweb = 0\nmetrics = 0\n[web]\n", "serve()");
+    network.wait_all_ready();
+    // More than is on its way to somebody who does not read.
+    let line = format!("{{\"message\":\"{}\"}}\n", "x".repeat(1000));
+    fs::write(network.dir().join("logs/web.log.1"), line.repeat(8000)).unwrap();
+    let mut reader = network
+        .command(&["logs", "web", "-n", "8000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(reader.stdout.take().unwrap());
+    assert!(out.read_line(&mut String::new()).unwrap() > 1000);
+    network.signal(network.supervisor().as_raw(), Signal::SIGKILL);
+    network.wait_exit();
+    let rest = out.lines().map(Result::unwrap).count();
+    let output = reader.wait_with_output().unwrap();
+    assert!(rest < 7999, "all {rest} of them came");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("the connection broke"), "{}", text(&output.stderr));
 }
 
 #[test]

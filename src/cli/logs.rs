@@ -62,8 +62,9 @@ pub async fn run(args: LogsArgs) -> ExitCode {
                         return output::unprinted(&error);
                     }
                 }
+                Ok(None) => return ExitCode::SUCCESS,
                 // The supervisor has ended, in whatever way: there is no more to follow.
-                Ok(None) | Err(ClientError::Http(_)) => return ExitCode::SUCCESS,
+                Err(ClientError::Http(_)) if args.follow => return ExitCode::SUCCESS,
                 Err(error) => return client::fail(&error, &args.data.data_dir),
             }
         },
@@ -93,8 +94,8 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
         let before = wanted.len();
         wanted.extend(known.iter().filter(of_group).cloned());
         if wanted.len() == before {
-            let hint = nearest::hint(name, known.iter().map(String::as_str));
-            let (dir, known) = (dir.display(), known.join(", "));
+            let hint = printable::printable(&nearest::hint(name, known.iter().map(String::as_str)));
+            let (dir, known) = (dir.display(), printable::printable(&known.join(", ")));
             return output::fail(format_args!(
                 "there is no log of {name} in {dir}{hint} (there are: {known})"
             ));
