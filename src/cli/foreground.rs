@@ -158,13 +158,15 @@ pub async fn live(supervisor: Supervisor, options: Options) -> ExitCode {
             explain(&status, &screen);
         }
     }
-    if foreground {
+    let ended = if foreground {
         notifier.send(&["READY=1"]);
         let printer = tokio::spawn(print_logs(handle.logs().follow(), handle, screen.clone()));
-        let _ = network.await;
+        let ended = network.await;
         let _ = printer.await;
-        screen.say("everything has stopped");
-        screen.flush().await;
+        if ended.is_ok() {
+            screen.say("everything has stopped");
+        }
+        ended
     } else {
         screen.flush().await;
         notifier.send(&["READY=1"]);
@@ -172,9 +174,14 @@ pub async fn live(supervisor: Supervisor, options: Options) -> ExitCode {
         if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
             let _ = nix::unistd::dup2_stderr(&null);
         }
-        let _ = network.await;
+        network.await
+    };
+    // Its processes end with this one.
+    if let Err(error) = &ended {
+        complain(&screen, format!("error: the supervisor has failed: {error}"));
     }
-    ExitCode::SUCCESS
+    screen.flush().await;
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The exit code of a network that was told to stop while it started: that of a program which the signal has ended, as shells
