@@ -82,7 +82,11 @@ fn an_unknown_name_is_an_error_and_nothing_is_done() {
         assert_eq!(text(&output.stdout), "", "{verb}: nothing is done");
         let errors = text(&output.stderr);
         assert_eq!(errors.lines().count(), 2, "every wrong name at once: {errors}");
-        assert!(errors.contains("ndoe; did you mean node?") && errors.contains("named nobody (there are: bootnode,"), "{errors}");
+        assert!(
+            errors.contains("ndoe; did you mean node?")
+                && errors.contains("named nobody (there are: bootnode,"),
+            "{errors}"
+        );
     }
     network.assert_unharmed();
     assert_eq!(network.run(&["stop"]).status.code(), Some(2), "no name at all is wrong usage");
