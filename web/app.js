@@ -32,9 +32,9 @@ function peerOf(id) {
   return peer;
 }
 
-/** Forgets a peer that is gone and with whom nothing was said. */
+/** Forgets a peer that is gone and with whom nothing was said, unless this side asked for it and waits until it comes. */
 function tidy(peer) {
-  const idle = peer.state === "idle" || peer.state === "closed";
+  const idle = ["idle", "closed"].includes(peer.state) || (peer.state === "failed" && !peer.wanted);
   if (!peer.present && idle && peer.entries.length === 0 && selected !== peer.id) peers.delete(peer.id);
 }
 

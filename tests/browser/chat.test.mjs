@@ -1,6 +1,7 @@
 // Two windows of the client in a real browser: they find each other, connect, talk, and mend what breaks.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { MinimalClient } from "./minimal_client.mjs";
 import { connected, control, hears, idOf, online, pair, picture, row, say, stage, web } from "./support.mjs";
 
 // These need a harness that stops and starts the server.
@@ -155,6 +156,24 @@ scene("reported connections are counted by the server", async (open) => {
     await new Promise((wake) => setTimeout(wake, 50));
   }
 }, steered);
+
+scene("somebody who calls and is gone before the answer leaves nothing behind", async (open) => {
+  const a = await open();
+  const sdp = await a.evaluate(async () => {
+    const connection = new RTCPeerConnection();
+    connection.createDataChannel("chat", { negotiated: true, id: 0 });
+    await connection.setLocalDescription();
+    return connection.localDescription.sdp;
+  });
+  const { signaling } = await (await fetch(`${web}/config.json`)).json();
+  const stranger = new MinimalClient(`ws://${new URL(web).hostname}:${signaling.port}${signaling.path}`, "stranger");
+  await row(a, "stranger").waitFor();
+  stranger.tell("Offer", await idOf(a), { sdp });
+  stranger.close();
+  await a.locator("#announce", { hasText: "stranger left" }).waitFor({ state: "attached" });
+  // At the latest when this side gives the connection up.
+  await row(a, "stranger").waitFor({ state: "detached", timeout: 30_000 });
+});
 
 scene("dark, narrow and by keyboard", async (open) => {
   const { a, b } = await pair(open);
