@@ -194,7 +194,7 @@ fn record(p2p: &P2pInstruments, meter: &Meter) {
     let latency = catalogue::P2P_PEER_LATENCY.f64_gauge(meter);
     let since = catalogue::P2P_PEER_CONNECTED_SINCE.f64_gauge(meter);
     p2p.connected_peers.record(PEERS as u64, &[]);
-    for counter in [&p2p.messages_sent, &p2p.messages_received, &p2p.bytes_sent, &p2p.bytes_received] {
+    for counter in [&p2p.messages_sent, &p2p.messages_received, &p2p.neighbours_blocked, &p2p.hole_punches] {
         counter.add(12_345, &[]);
     }
     p2p.dials.add(1, &[KeyValue::new("result", "ok")]);

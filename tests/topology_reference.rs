@@ -71,8 +71,8 @@ fn with(table: &str, key: &str, value: Option<&str>, beside: &str) -> String {
         }
         let own = if table == name { line.as_str() } else { "" };
         text.push_str(&format!("[[{name}]]\n{own}"));
-        if table == "connections" && name == "nodes" {
-            text.push_str(&format!("[nodes.connections]\n{line}"));
+        if matches!(table, "connections" | "limits" | "relay") && name == "nodes" {
+            text.push_str(&format!("[nodes.{table}]\n{line}"));
         }
     }
     text
@@ -96,7 +96,7 @@ fn beside(row: &Row) -> &'static str {
 /// The heading that describes the table behind a property of the schema.
 fn heading(parent: &str, key: &str) -> Option<String> {
     match (parent, key) {
-        (_, "restart" | "timing" | "connections") => Some(key.to_owned()),
+        (_, "restart" | "timing" | "connections" | "limits" | "relay") => Some(key.to_owned()),
         ("Top level", "ports" | "logs" | "web" | "signaling" | "bootnodes" | "nodes") => Some(key.to_owned()),
         _ => None,
     }
@@ -206,6 +206,27 @@ fn another_value_than_the_default_shows_in_the_plan() {
         ("logs", "keep", "2"),
         ("connections", "low", "2"),
         ("connections", "high", "20"),
+        ("limits", "pending_inbound", "2"),
+        ("limits", "pending_per_address", "2"),
+        ("limits", "pending_outbound", "2"),
+        ("limits", "total_connections", "2"),
+        ("limits", "connections_per_peer", "1"),
+        ("limits", "connections_per_address", "2"),
+        ("limits", "count_loopback", "true"),
+        ("limits", "streams", "20"),
+        ("limits", "negotiating_streams", "2"),
+        ("limits", "memory", "\"2 GiB\""),
+        ("limits", "message_size", "2048"),
+        ("limits", "subscriptions", "2"),
+        ("limits", "message_burst", "2"),
+        ("limits", "message_rate", "2"),
+        ("relay", "enabled", "true"),
+        ("relay", "max_reservations", "2"),
+        ("relay", "reservation_duration", "\"2m\""),
+        ("relay", "max_circuits", "2"),
+        ("relay", "max_circuits_per_peer", "2"),
+        ("relay", "max_circuit_bytes", "2048"),
+        ("relay", "max_circuit_duration", "\"2s\""),
         ("signaling", "name", "\"other\""),
         ("signaling", "port", "1"),
         ("signaling", "allowed_origins", "[\"https://chat.example.org\"]"),
@@ -224,6 +245,11 @@ fn another_value_than_the_default_shows_in_the_plan() {
             (table, "listen", "[\"/ip4/127.0.0.1/tcp/1\"]"),
             (table, "topics", "[\"a\"]"),
             (table, "connections", "{ low = 1, high = 2 }"),
+            (table, "mdns", "true"),
+            (table, "upnp", "true"),
+            (table, "external", "[\"/ip4/203.0.113.7/tcp/4002\"]"),
+            (table, "limits", "{ streams = 20 }"),
+            (table, "relay", "{ max_circuits = 2 }"),
         ]);
     }
     for table in ["bootnodes", "nodes", "signaling", "web"] {
@@ -278,6 +304,7 @@ fn edges(row: &Row) -> Option<(Vec<String>, Vec<String>)> {
             let low: usize = low.parse().expect("a number");
             let list = |count: usize| match kind {
                 "list of multiaddrs" => format!("[{}]", repeated(count, "\"/ip4/127.0.0.1/tcp/0\"")),
+                "list of dialled multiaddrs" => format!("[{}]", repeated(count, "\"/dns4/a.example/tcp/1\"")),
                 "list of origins" => format!("[{}]", repeated(count, "\"https://a.example\"")),
                 "list of strings" => format!("[{}]", repeated(count, "\"a\"")),
                 "list of names and multiaddrs" => {
@@ -328,6 +355,13 @@ fn documented_bootnode_connections_and_process_limit_hold() {
     let absent = parse("[[bootnodes]]").expect("a topology");
     let given = parse("[[bootnodes]]\nconnections = { low = 0, high = 1000 }").expect("a topology");
     assert_eq!(absent, given);
+    let limits = "pending_inbound = 512, pending_per_address = 128, connections_per_address = 256";
+    assert!(text.contains(&format!("In `[[bootnodes]]` the defaults are `{limits}`")));
+    let given = format!("[[bootnodes]]\nlimits = {{ {limits} }}");
+    assert_eq!(absent, parse(&given).expect("a topology"));
+    assert!(text.contains("in `[[bootnodes]]` the default of `enabled` is `true`"));
+    assert_eq!(absent, parse("[[bootnodes]]\nrelay = { enabled = true }").expect("a topology"));
+    assert_ne!(absent, parse("[[bootnodes]]\nrelay = { enabled = false }").expect("a topology"));
     assert!(text.contains("2,000."));
     let groups = "[[nodes]]\ncount = 1000\n[[nodes]]\nname = \"b\"\ncount = ";
     parse(&format!("{groups}1000")).expect("a topology");

@@ -1,17 +1,22 @@
 //! The protocols a node speaks, and how each is set up.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{connection_limits, identify, ping, relay};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{connection_limits, dcutr, identify, ping, relay as libp2p_relay, upnp};
 
 use super::config::NodeConfig;
+use super::direct::streams::Streams;
 use super::gossip::Gossip;
-use super::limits::{NodeRole, connection_limits};
-use super::metrics::Refusals;
+use super::limits::{Admission, NodeRole, connection_limits};
+use super::mdns::LocalNetwork;
+use super::metrics::Traffic;
+use super::nat::{DialBacks, Probes};
+use super::relay;
 use super::scout::Scout;
+use crate::telemetry::instruments::P2pInstruments;
 
 /// What identify says of this network.
 const PROTOCOL_VERSION: &str = "hippius/1.0.0";
@@ -25,35 +30,74 @@ const IDENTIFY_INTERVAL: Duration = Duration::from_secs(3600);
 /// All protocols of a node. The limits come first, so that a refused connection costs the others nothing.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
+    admission: Admission,
     limits: connection_limits::Behaviour,
     pub(crate) gossip: Gossip,
     pub(crate) scout: Scout,
+    pub(crate) direct: Streams,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
-    relay_client: relay::client::Behaviour,
+    relay_client: libp2p_relay::client::Behaviour,
+    hole_punching: Toggle<dcutr::Behaviour>,
+    relay_server: Toggle<relay::Server>,
+    probes: Toggle<Probes>,
+    dial_backs: Toggle<DialBacks>,
+    upnp: Toggle<upnp::tokio::Behaviour>,
+    local_network: Toggle<LocalNetwork>,
+}
+
+/// What a node does to be reached.
+pub(crate) struct Reach<'a> {
+    pub(crate) relay_client: libp2p_relay::client::Behaviour,
+    /// Whether it is a question from where it can be reached.
+    pub(crate) asks: bool,
+    pub(crate) instruments: &'a P2pInstruments,
 }
 
 impl Behaviour {
     /// # Errors
-    /// When gossipsub refuses its configuration.
+    /// When gossipsub refuses its configuration, or the system does not tell of its network interfaces.
     pub(crate) fn new(
         keypair: &Keypair,
         role: NodeRole,
         config: &NodeConfig,
-        refusals: Arc<Refusals>,
-        relay_client: relay::client::Behaviour,
+        traffic: &Traffic,
+        reach: Reach<'_>,
     ) -> Result<Self, String> {
+        let refusals = traffic.refusals();
+        let local = keypair.public().to_peer_id();
+        let Reach { relay_client, asks, instruments } = reach;
+        let local_network = if config.mdns {
+            let failed = |error| format!("discovery on the local network cannot be started: {error}");
+            Some(LocalNetwork::new(local, refusals.clone()).map_err(failed)?)
+        } else {
+            None
+        };
+        let relay_server = config
+            .relay
+            .enabled
+            .then(|| relay::Server::new(local, &config.relay, refusals.clone(), instruments.clone()));
+        let answers = asks && role == NodeRole::Bootnode;
+        let dial_backs = answers.then(|| DialBacks::new(refusals.clone()));
         let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
             .with_agent_version(concat!("hippius/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_interval(IDENTIFY_INTERVAL)
             // The connection manager keeps the addresses.
             .with_cache_size(0);
         Ok(Self {
-            limits: connection_limits::Behaviour::new(connection_limits(role, config)),
-            gossip: Gossip::new(keypair, config, refusals)?,
-            scout: Scout::new(keypair.public().to_peer_id()),
+            admission: Admission::new(config.limits.clone()),
+            limits: connection_limits::Behaviour::new(connection_limits(config)),
+            gossip: Gossip::new(keypair, config, traffic)?,
+            scout: Scout::new(local, instruments),
+            direct: Streams::default(),
             identify: identify::Behaviour::new(identify),
             relay_client,
+            hole_punching: asks.then(|| dcutr::Behaviour::new(local)).into(),
+            relay_server: relay_server.into(),
+            probes: asks.then(Probes::new).into(),
+            dial_backs: dial_backs.into(),
+            upnp: config.upnp.then(upnp::tokio::Behaviour::default).into(),
+            local_network: local_network.into(),
             ping: ping::Behaviour::new(
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
+use super::direct::config::FilesConfig;
+use super::limits::{Limits, NodeRole};
+use super::relay::RelayConfig;
+
 use crate::tls::CertificateFiles;
 
 /// The `[node]` (or `[bootnode]`) table of a role's configuration file.
@@ -19,6 +23,12 @@ pub struct NodeConfig {
     /// PEM files with certificates that are trusted beside the well-known authorities when dialling secure WebSocket: those of an
     /// authority of one's own.
     pub trusted: Vec<PathBuf>,
+    /// Addresses at which others reach this node although it does not listen there: those of a router that passes a port on, or a name.
+    pub external: Vec<Multiaddr>,
+    /// Whether nodes on the local network are looked for and answered, by multicast DNS. Default no.
+    pub mdns: bool,
+    /// Whether the router is asked, by UPnP, to pass the ports on. Default no.
+    pub upnp: bool,
     /// Bootnodes, each a multiaddr that ends in `/p2p/<peer id>`.
     pub bootnodes: Vec<Multiaddr>,
     /// Gossipsub topics to join at the start.
@@ -32,6 +42,12 @@ pub struct NodeConfig {
     pub message_burst: u32,
     /// Messages of one author a second in the long run. Default 50. One neighbour may pass on ten times as much.
     pub message_rate: u32,
+    /// What it admits at most.
+    pub limits: Limits,
+    /// What it does for others as a relay.
+    pub relay: RelayConfig,
+    /// From whom files are taken, and how much of them.
+    pub files: FilesConfig,
 }
 
 impl Default for NodeConfig {
@@ -40,12 +56,18 @@ impl Default for NodeConfig {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a valid multiaddr")],
             tls: None,
             trusted: Vec::new(),
+            external: Vec::new(),
+            mdns: false,
+            upnp: false,
             bootnodes: Vec::new(),
             topics: Vec::new(),
             low_peers: 6,
             high_peers: 16,
             message_burst: 500,
             message_rate: 50,
+            limits: Limits::default(),
+            relay: RelayConfig::default(),
+            files: FilesConfig::default(),
         }
     }
 }
@@ -54,6 +76,12 @@ impl NodeConfig {
     /// The defaults of a bootnode: it looks for nobody and is there for many.
     #[must_use]
     pub fn of_bootnode() -> Self {
-        Self { low_peers: 0, high_peers: 1_000, ..Self::default() }
+        Self {
+            low_peers: 0,
+            high_peers: 1_000,
+            limits: Limits::of(NodeRole::Bootnode),
+            relay: RelayConfig::of_bootnode(),
+            ..Self::default()
+        }
     }
 }

@@ -24,8 +24,9 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::blocklist::Blocklist;
 use super::config::NodeConfig;
-use super::metrics::{Refusals, Refused};
+use super::metrics::{GossipFigures, Refusals, Refused, Traffic};
 use super::neighbours::Neighbours;
 use super::topics::{MAX_ENCODED_BYTES, Topic};
 
@@ -35,14 +36,19 @@ const FRAME_BYTES: usize = 1_024;
 const FIRST_HEARTBEAT: Duration = Duration::from_millis(100);
 /// Messages waiting for one slow peer, some 8 MB of the largest; more are dropped and counted.
 const PEER_QUEUE: usize = 64;
+/// Pause before a peer that left the mesh is taken into it again. The default, a minute, counts also for one that left a topic and
+/// has come back: until then it would get its messages by gossip only, a second later than others.
+const PRUNE_BACKOFF: Duration = Duration::from_secs(5);
+/// The same, as one that leaves a topic asks of the others.
+const LEAVE_BACKOFF: Duration = Duration::from_secs(1);
 /// Messages in one RPC. Nodes of this kind send one, others a handful; each costs the check of a signature.
 const MAX_RPC_MESSAGES: usize = 32;
 /// From this size on neighbours are told that a message need not be sent again: below, telling costs as much as it saves.
 const TELL_BYTES: usize = 16 * 1024;
-/// Topics one peer may subscribe to, and most subscriptions in one request.
-const MAX_PEER_TOPICS: usize = 128;
+/// Time between two looks at the meshes: gossipsub changes them once a second.
+const MESH_READING: Duration = Duration::from_millis(900);
 
-type Inner = gossipsub::Behaviour<Doorkeeper, MaxCountSubscriptionFilter<ValidNames>>;
+type Inner = gossipsub::Behaviour<Doorkeeper, MaxCountSubscriptionFilter<Wanted>>;
 
 /// What gossipsub has to tell.
 #[derive(Debug)]
@@ -57,21 +63,29 @@ pub(crate) enum Heard {
 pub(crate) struct Gossip {
     inner: Inner,
     door: SharedDoor,
+    figures: GossipFigures,
+    /// Messages that were new.
+    fresh: u64,
+    mesh_read: Instant,
+    max_topics: usize,
+    max_message: usize,
 }
 
 impl Gossip {
     /// # Errors
     /// When gossipsub refuses its configuration.
-    pub(crate) fn new(
-        keypair: &Keypair,
-        config: &NodeConfig,
-        refusals: Arc<Refusals>,
-    ) -> Result<Self, String> {
+    pub(crate) fn new(keypair: &Keypair, config: &NodeConfig, traffic: &Traffic) -> Result<Self, String> {
+        let now = Instant::now();
+        let max_topics = config.limits.subscriptions as usize;
+        let max_message = config.limits.message_size as usize;
         let door = SharedDoor(Arc::new(Mutex::new(Door {
             joined: HashSet::new(),
-            neighbours: Neighbours::new(config, Instant::now()),
-            refusals: refusals.clone(),
+            neighbours: Neighbours::new(config, now),
+            refusals: traffic.refusals().clone(),
             reading: None,
+            admitted: 0,
+            max_topics,
+            max_message,
         })));
         let config = gossipsub::ConfigBuilder::default()
             .validation_mode(ValidationMode::Strict)
@@ -79,6 +93,8 @@ impl Gossip {
             .validate_messages()
             .message_id_fn(message_id)
             .heartbeat_initial_delay(FIRST_HEARTBEAT)
+            .prune_backoff(PRUNE_BACKOFF)
+            .unsubscribe_backoff(LEAVE_BACKOFF)
             .max_transmit_size(MAX_ENCODED_BYTES + FRAME_BYTES)
             .max_publish_messages(MAX_RPC_MESSAGES)
             .idontwant_message_size_threshold(TELL_BYTES)
@@ -86,9 +102,10 @@ impl Gossip {
             .build()
             .map_err(|error| error.to_string())?;
         let filter = MaxCountSubscriptionFilter {
-            filter: ValidNames(refusals),
-            max_subscribed_topics: MAX_PEER_TOPICS,
-            max_subscriptions_per_request: MAX_PEER_TOPICS,
+            filter: Wanted(door.clone()),
+            max_subscribed_topics: max_topics,
+            // Those are counted one by one, which this filter does not tell of.
+            max_subscriptions_per_request: usize::MAX,
         };
         let inner = gossipsub::Behaviour::new_with_subscription_filter_and_transform(
             MessageAuthenticity::Signed(keypair.clone()),
@@ -96,7 +113,8 @@ impl Gossip {
             filter,
             Doorkeeper(door.clone()),
         )?;
-        Ok(Self { inner, door })
+        let figures = traffic.gossip().clone();
+        Ok(Self { inner, door, figures, fresh: 0, mesh_read: now, max_topics, max_message })
     }
 
     /// Joins a topic.
@@ -111,6 +129,7 @@ impl Gossip {
     /// Leaves it.
     pub(crate) fn leave(&mut self, topic: &Topic) {
         self.door.lock().joined.remove(&topic.ident().hash());
+        self.figures.left(topic.as_str());
         self.inner.unsubscribe(&topic.ident());
     }
 
@@ -119,12 +138,26 @@ impl Gossip {
     /// # Errors
     /// Gossipsub's.
     pub(crate) fn publish(&mut self, topic: &Topic, bytes: Vec<u8>) -> Result<MessageId, PublishError> {
+        if bytes.len() > self.max_message {
+            return Err(PublishError::MessageTooLarge);
+        }
         self.inner.publish(topic.ident().hash(), bytes)
     }
 
     /// All connected peers that speak gossipsub, with their topics.
     pub(crate) fn all_peers(&self) -> impl Iterator<Item = (&PeerId, Vec<&TopicHash>)> {
         self.inner.all_peers()
+    }
+
+    /// The connected peers that have joined `topic`.
+    pub(crate) fn subscribers(&self, topic: &Topic) -> Vec<PeerId> {
+        let hash = topic.ident().hash();
+        self.all_peers().filter(|(_, topics)| topics.contains(&&hash)).map(|(peer, _)| *peer).collect()
+    }
+
+    /// Those of them that every message of the topic is passed on to at once.
+    pub(crate) fn mesh(&self, topic: &Topic) -> Vec<PeerId> {
+        self.inner.mesh_peers(&topic.ident().hash()).copied().collect()
     }
 
     /// What becomes of a message that `from` has sent. One that is rejected is held against `from`.
@@ -135,13 +168,33 @@ impl Gossip {
         self.inner.report_message_validation_result(id, &from, acceptance);
     }
 
-    /// How many peers are kept away.
-    pub(crate) fn blocked(&self) -> usize {
-        self.door.lock().neighbours.blocked(Instant::now())
+    /// Who is kept away. For a look or a change: the door stays locked meanwhile.
+    pub(crate) fn blocklist<T>(&self, look: impl FnOnce(&mut Blocklist) -> T) -> T {
+        look(&mut self.door.lock().neighbours.blocked)
+    }
+
+    /// Gossipsub takes none of an RPC's subscriptions when the peer would have too many, and tells nobody.
+    fn count_refused_subscriptions(&self, peer: PeerId, last: &TopicHash, count: usize) {
+        let Some((_, topics)) = self.inner.all_peers().find(|(known, _)| **known == peer) else { return };
+        if topics.len() + count > self.max_topics && !topics.contains(&last) {
+            self.door.lock().refusals.add(Refused::Subscription, count as u64);
+        }
+    }
+
+    fn measure(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.mesh_read) < MESH_READING {
+            return;
+        }
+        self.mesh_read = now;
+        let admitted = self.door.lock().admitted;
+        self.figures.set_duplicates(admitted.saturating_sub(self.fresh));
+        let mesh = self.inner.topics().map(|topic| (topic.as_str(), self.inner.mesh_peers(topic).count()));
+        self.figures.set_mesh(mesh);
     }
 
     fn let_in(&self, peer: PeerId) -> Result<(), ConnectionDenied> {
-        if self.door.lock().neighbours.is_blocked(peer, Instant::now()) {
+        if self.blocklist(|blocklist| blocklist.contains(peer, Instant::now())) {
             return Err(ConnectionDenied::new(KeptAway));
         }
         Ok(())
@@ -150,11 +203,11 @@ impl Gossip {
 
 /// Why a connection is denied.
 #[derive(Debug)]
-struct KeptAway;
+pub(crate) struct KeptAway;
 
 impl fmt::Display for KeptAway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the peer has sent too much or rubbish and is kept away for some minutes")
+        f.write_str("the peer is blocked; /blocked says for how long")
     }
 }
 
@@ -174,12 +227,19 @@ struct Door {
     neighbours: Neighbours,
     refusals: Arc<Refusals>,
     reading: Option<Reading>,
+    /// Messages let through, new ones and others.
+    admitted: u64,
+    max_topics: usize,
+    max_message: usize,
 }
 
 /// The RPC that gossipsub is reading.
 struct Reading {
     from: PeerId,
     messages: usize,
+    /// Subscriptions and their ends, and the topic of the last one that was let through.
+    subscriptions: usize,
+    last_topic: Option<TopicHash>,
 }
 
 impl Door {
@@ -187,8 +247,27 @@ impl Door {
         // Messages come in RPCs only.
         let Some(reading) = &mut self.reading else { return Err(Refused::Message) };
         reading.messages += 1;
+        if raw.data.len() > self.max_message {
+            return Err(Refused::Message);
+        }
         let joined = self.joined.contains(&raw.topic);
-        self.neighbours.message(reading.from, raw.data.len(), joined, now)
+        self.neighbours.message(reading.from, raw.data.len(), joined, now)?;
+        self.admitted += 1;
+        Ok(())
+    }
+
+    /// Whether a subscription, this node's own or a peer's, may be.
+    fn may_subscribe(&mut self, topic: &TopicHash) -> bool {
+        let valid = topic.as_str().parse::<Topic>().is_ok();
+        let Some(reading) = &mut self.reading else { return valid };
+        reading.subscriptions += 1;
+        let taken = valid && reading.subscriptions <= self.max_topics;
+        if taken {
+            reading.last_topic = Some(topic.clone());
+        } else {
+            self.refusals.add(Refused::Subscription, 1);
+        }
+        taken
     }
 }
 
@@ -222,17 +301,13 @@ fn message_id(message: &gossipsub::Message) -> MessageId {
     MessageId::from(id)
 }
 
-/// Takes only subscriptions to topics with a valid name, which bounds what each costs, and counts the others. How many a peer
-/// may have is bounded by [`MaxCountSubscriptionFilter`] around it.
-pub(crate) struct ValidNames(Arc<Refusals>);
+/// Takes only subscriptions to topics with a valid name, which bounds what each costs, and not too many in one RPC. How many a
+/// peer may have is bounded by [`MaxCountSubscriptionFilter`] around it.
+pub(crate) struct Wanted(SharedDoor);
 
-impl TopicSubscriptionFilter for ValidNames {
+impl TopicSubscriptionFilter for Wanted {
     fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
-        let valid = topic.as_str().parse::<Topic>().is_ok();
-        if !valid {
-            self.0.add(Refused::Subscription, 1);
-        }
-        valid
+        self.0.lock().may_subscribe(topic)
     }
 }
 
@@ -298,15 +373,20 @@ impl NetworkBehaviour for Gossip {
         {
             let mut door = self.door.lock();
             // What was on its way when the neighbour was blocked; its connection is about to close.
-            if door.neighbours.is_blocked(peer, Instant::now()) {
+            if door.neighbours.blocked.contains(peer, Instant::now()) {
                 return;
             }
-            door.reading = Some(Reading { from: peer, messages: 0 });
+            door.reading = Some(Reading { from: peer, messages: 0, subscriptions: 0, last_topic: None });
         }
         self.inner.on_connection_handler_event(peer, connection, event);
         let mut door = self.door.lock();
-        if door.reading.take().is_some_and(|reading| reading.messages == 0) {
+        let Some(reading) = door.reading.take() else { return };
+        if reading.messages == 0 {
             door.neighbours.silent(peer, Instant::now());
+        }
+        drop(door);
+        if let Some(topic) = reading.last_topic {
+            self.count_refused_subscriptions(peer, &topic, reading.subscriptions);
         }
     }
 
@@ -314,6 +394,13 @@ impl NetworkBehaviour for Gossip {
         if let Some(peer) = self.door.lock().neighbours.next_to_close() {
             return Poll::Ready(ToSwarm::GenerateEvent(Heard::Blocked(peer)));
         }
-        self.inner.poll(cx).map(|event| event.map_out(Heard::Event))
+        let polled = self.inner.poll(cx);
+        match &polled {
+            Poll::Ready(ToSwarm::GenerateEvent(gossipsub::Event::Message { .. })) => self.fresh += 1,
+            // All that was new has been told of.
+            Poll::Pending => self.measure(),
+            Poll::Ready(_) => {}
+        }
+        polled.map(|event| event.map_out(Heard::Event))
     }
 }

@@ -1,15 +1,22 @@
 //! The way in: a cloneable handle on a running node.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::address::AddressError;
+use super::blocklist::{BlockedBy, MAX_BY_HAND};
 use super::command::Command;
+use super::direct::transfer::TransferInfo;
+use super::direct::{DecideError, Desk, MessageError, SendFileError};
 use super::event::{Event, EventStream};
-use super::topics::{MAX_TEXT_BYTES, Topic, as_text};
+use super::topics::{MAX_TEXT_BYTES, Message, Topic, as_text};
+use super::waiting::{MAX_WAITING, MAX_WAITING_BYTES};
 
 /// Topics that one node may join.
 pub const MAX_TOPICS: usize = 64;
@@ -71,6 +78,11 @@ pub enum PublishError {
     /// Faster than the other nodes accept from one author.
     #[error("too many messages in a short time; the other nodes would drop this one")]
     TooFast,
+    /// Nobody is there, and no more can wait for somebody.
+    #[error(
+        "no connected peer is on {0}, and {MAX_WAITING} messages or {MAX_WAITING_BYTES} bytes wait there already; try again later"
+    )]
+    NobodyThere(Topic),
     /// The queues to all peers are full.
     #[error("the peers do not take messages fast enough; try again later")]
     Busy,
@@ -89,6 +101,50 @@ pub struct Published {
     pub id: String,
     /// How many peers it was handed to; they pass it on to others.
     pub peers: usize,
+    /// Nobody was there: it waits a moment for somebody; an event tells what becomes of it.
+    #[serde(default)]
+    pub waiting: bool,
+}
+
+/// One joined topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicInfo {
+    /// Which.
+    pub topic: Topic,
+    /// The connected peers that have joined it.
+    pub subscribers: Vec<String>,
+    /// Those of them that every message is passed on to at once; the others ask for what they missed.
+    pub mesh: Vec<String>,
+    /// Messages of this node that wait for a subscriber.
+    pub waiting: usize,
+    /// Messages kept for those who look in later.
+    pub messages: usize,
+}
+
+/// A peer that is kept away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedPeer {
+    /// Who.
+    #[serde(with = "as_text")]
+    pub peer_id: PeerId,
+    /// Who keeps it away.
+    pub by: BlockedBy,
+    /// For how much longer; `None`: for good.
+    pub seconds_left: Option<u64>,
+}
+
+/// Why a peer could not be blocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// It is this node.
+    #[error("that is this node itself")]
+    Myself,
+    /// [`MAX_BY_HAND`] are blocked already.
+    #[error("{MAX_BY_HAND} peers are blocked already; unblock one first")]
+    Full,
+    /// See [`Gone`].
+    #[error(transparent)]
+    Gone(#[from] Gone),
 }
 
 /// A node at a glance.
@@ -99,13 +155,16 @@ pub struct Status {
     pub peer_id: PeerId,
     /// Where it listens; each ends in `/p2p/<peer id>`.
     pub addresses: Vec<Multiaddr>,
+    /// Where else others reach it: addresses of the configuration, and those that were confirmed from outside.
+    #[serde(default)]
+    pub external: Vec<Multiaddr>,
     /// Peers with at least one connection.
     pub connected_peers: usize,
     /// The joined topics, in alphabetical order.
     pub topics: Vec<Topic>,
     /// What was refused since the start, by kind.
     pub refused: BTreeMap<String, u64>,
-    /// Peers that are kept away just now, because they sent too much or rubbish.
+    /// Peers that are kept away just now, by the user or because they sent too much or rubbish.
     pub blocked: usize,
 }
 
@@ -119,6 +178,16 @@ pub enum Direction {
     Outbound,
 }
 
+/// Whether a connection is direct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// From peer to peer.
+    Direct,
+    /// Through a relay.
+    Relayed,
+}
+
 /// One connected peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerInfo {
@@ -127,8 +196,17 @@ pub struct PeerInfo {
     pub peer_id: PeerId,
     /// The address at its end of the connection.
     pub address: Multiaddr,
+    /// What carries the connection, as in the metrics: `tcp`, `ws`, `wss`, `quic`, `webrtc`; for a relayed one, what carries it to
+    /// the relay.
+    pub transport: Option<String>,
+    /// Whether a relay passes its bytes on.
+    pub path: Path,
     /// Who opened the connection.
     pub direction: Direction,
+    /// Bytes that protocols have sent to it since it is connected.
+    pub bytes_sent: u64,
+    /// … and received from it.
+    pub bytes_received: u64,
     /// Connections with this peer: 1, or 2 for a moment after both sides dialled each other.
     pub connections: usize,
     /// Unix time in seconds.
@@ -149,6 +227,7 @@ pub struct Handle {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     events: broadcast::WeakSender<Event>,
+    desk: Arc<Desk>,
 }
 
 impl Handle {
@@ -156,8 +235,9 @@ impl Handle {
         peer_id: PeerId,
         commands: mpsc::Sender<Command>,
         events: broadcast::WeakSender<Event>,
+        desk: Arc<Desk>,
     ) -> Self {
-        Self { peer_id, commands, events }
+        Self { peer_id, commands, events, desk }
     }
 
     /// The node's name in the network.
@@ -230,13 +310,97 @@ impl Handle {
         self.ask(|reply| Command::Leave(topic, reply)).await
     }
 
-    /// Publishes `text` on a joined `topic`. Says how many peers it was handed to; 0 is not an error.
+    /// Publishes `text` on a joined `topic`. Says how many peers it was handed to; with none, it waits for somebody for
+    /// [`PATIENCE`](super::waiting::PATIENCE), and an event tells what became of it.
     ///
     /// # Errors
     /// [`PublishError::TooLarge`] above 64 KiB; see [`PublishError`] for the rest.
     pub async fn publish(&self, topic: Topic, text: impl Into<String>) -> Result<Published, PublishError> {
         let text = text.into();
         self.ask(|reply| Command::Publish(topic, text, reply)).await?
+    }
+
+    /// The joined topics with their subscribers and mesh, in alphabetical order.
+    ///
+    /// # Errors
+    /// [`Gone`] once the node has stopped.
+    pub async fn topic_infos(&self) -> Result<Vec<TopicInfo>, Gone> {
+        self.ask(Command::Topics).await
+    }
+
+    /// The last messages of a joined topic, at most `limit`, oldest first; `None` where it is not joined.
+    ///
+    /// # Errors
+    /// [`Gone`] once the node has stopped.
+    pub async fn past_messages(&self, topic: Topic, limit: usize) -> Result<Option<Vec<Arc<Message>>>, Gone> {
+        self.ask(|reply| Command::PastMessages(topic, limit, reply)).await
+    }
+
+    /// Disconnects `peer` and keeps it away for `time`, or for good, across restarts too. Returns whether the latter could be
+    /// written down.
+    ///
+    /// # Errors
+    /// See [`BlockError`].
+    pub async fn block(&self, peer: PeerId, time: Option<Duration>) -> Result<bool, BlockError> {
+        self.ask(|reply| Command::Block(peer, time, reply)).await?
+    }
+
+    /// Lets `peer` in again. Returns whether it was kept away.
+    ///
+    /// # Errors
+    /// [`Gone`] once the node has stopped.
+    pub async fn unblock(&self, peer: PeerId) -> Result<bool, Gone> {
+        self.ask(|reply| Command::Unblock(peer, reply)).await
+    }
+
+    /// Who is kept away, by the user or by the node itself.
+    ///
+    /// # Errors
+    /// [`Gone`] once the node has stopped.
+    pub async fn blocked(&self) -> Result<Vec<BlockedPeer>, Gone> {
+        self.ask(Command::Blocked).await
+    }
+
+    /// Sends `text` to `peer` alone, who is connected if need be, and waits until it has confirmed it. Gives the message's id.
+    ///
+    /// # Errors
+    /// See [`MessageError`].
+    pub async fn send_message(&self, peer: PeerId, text: impl Into<String>) -> Result<String, MessageError> {
+        self.desk.send_message(peer, text.into()).await
+    }
+
+    /// Begins to send a regular file to `peer`; what becomes of it comes as events.
+    ///
+    /// # Errors
+    /// See [`SendFileError`].
+    pub async fn send_file(
+        &self,
+        peer: PeerId,
+        path: impl Into<PathBuf>,
+    ) -> Result<TransferInfo, SendFileError> {
+        self.desk.send_file(peer, path.into()).await
+    }
+
+    /// The files that are on their way in both directions, and the last that have ended.
+    #[must_use]
+    pub fn transfers(&self) -> Vec<TransferInfo> {
+        self.desk.transfers()
+    }
+
+    /// Accepts or refuses a file that a peer offers.
+    ///
+    /// # Errors
+    /// See [`DecideError`].
+    pub fn decide_file(&self, id: u64, accept: bool) -> Result<TransferInfo, DecideError> {
+        self.desk.decide(id, accept)
+    }
+
+    /// Ends a file's transfer, in either direction.
+    ///
+    /// # Errors
+    /// See [`DecideError`].
+    pub fn cancel_file(&self, id: u64) -> Result<TransferInfo, DecideError> {
+        self.desk.cancel(id)
     }
 
     /// All events from now on.

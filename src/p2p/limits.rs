@@ -1,5 +1,8 @@
 //! What one node admits: connections by role, and messages by peer.
 
+mod admission;
+mod config;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -8,6 +11,8 @@ use libp2p::connection_limits::ConnectionLimits;
 
 use super::config::NodeConfig;
 use crate::token_bucket::{Rate, TokenBucket};
+pub(crate) use admission::{Admission, NotAdmitted};
+pub use config::Limits;
 
 /// What a node is in its network; decides how many strangers it lets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,35 +23,23 @@ pub enum NodeRole {
     Node,
 }
 
-/// Connections that are being made to us at once. Each costs a handshake of some 30 KB and a millisecond, for a stranger
-/// who may never finish it; a bootnode takes the start of a whole swarm.
-const PENDING_INCOMING: (u32, u32) = (64, 512);
-/// Connections that we are making at once: the manager dials at most [`MAX_DIALS`](super::peers::MAX_DIALS), the rest is
-/// for `connect` commands.
-const PENDING_OUTGOING: u32 = 24;
-/// Connections with one peer: one, and a second for the moment when both sides dialled each other.
-const PER_PEER: u32 = 2;
-
-/// Connections of a node: twice the upper mark and 16, since the manager lets new ones live for a while before it trims.
+/// Connections of a node, all together; see [`Limits::total_connections`].
 pub(super) fn max_connections(config: &NodeConfig) -> u32 {
-    config.high_peers.saturating_mul(2).saturating_add(16)
+    config.limits.total_connections.unwrap_or_else(|| config.high_peers.saturating_mul(2).saturating_add(16))
 }
 
 /// The connection limits of a node. Of the total, `low_peers` are kept for connections that we chose ourselves, so that
 /// strangers cannot fill every place (eclipse).
 #[must_use]
-pub fn connection_limits(role: NodeRole, config: &NodeConfig) -> ConnectionLimits {
+pub fn connection_limits(config: &NodeConfig) -> ConnectionLimits {
     let total = max_connections(config);
-    let pending = match role {
-        NodeRole::Node => PENDING_INCOMING.0,
-        NodeRole::Bootnode => PENDING_INCOMING.1,
-    };
+    let limits = &config.limits;
     ConnectionLimits::default()
-        .with_max_pending_incoming(Some(pending))
-        .with_max_pending_outgoing(Some(PENDING_OUTGOING))
+        .with_max_pending_incoming(Some(limits.pending_inbound))
+        .with_max_pending_outgoing(Some(limits.pending_outbound))
         .with_max_established(Some(total))
         .with_max_established_incoming(Some(total.saturating_sub(config.low_peers).max(1)))
-        .with_max_established_per_peer(Some(PER_PEER))
+        .with_max_established_per_peer(Some(limits.connections_per_peer))
 }
 
 /// One author's rate, in the tokens of [`cost_of`]. The defaults: a person types one message a second, a script may send a page

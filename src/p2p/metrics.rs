@@ -3,8 +3,12 @@
 //! A counter that is recorded into can never forget a series, so the per-peer figures are observed: at each
 //! collection they are read from a table that holds only the peers which are connected.
 
+mod connections;
+mod gossip;
+mod protocols;
+
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,14 +16,26 @@ use libp2p::PeerId;
 use opentelemetry::metrics::{AsyncInstrument, Counter, Meter};
 use opentelemetry::{KeyValue, Value};
 
+use super::transport::Flow;
 use crate::telemetry::catalogue;
 use crate::telemetry::instruments::{MAX_PEER_SERIES, P2pInstruments};
+pub(crate) use connections::{Connections, Open};
+pub(crate) use gossip::GossipFigures;
+pub(crate) use protocols::{Protocol, ProtocolBytes};
 
 /// What a node refuses; the value of the label `what` of `p2p_refused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refused {
-    /// A connection above a limit.
+    /// A connection above a limit: in all, with one peer, or not yet established.
     Connection,
+    /// One too many from an address.
+    Address,
+    /// One while the process holds more memory than it should.
+    ProcessMemory,
+    /// One from a peer that is kept away.
+    Blocked,
+    /// A substream above the limit of its connection.
+    Stream,
     /// An inbound connection whose handshake failed.
     Handshake,
     /// A message not of the form it should be, too large, or under another's name.
@@ -28,17 +44,37 @@ pub(crate) enum Refused {
     Rate,
     /// A message for which the caches have no room.
     Memory,
-    /// A peer's subscription to a topic without a valid name.
+    /// A peer's subscription: to a topic without a valid name, or one too many.
     Subscription,
     /// A record or provider that a peer wanted stored.
     Record,
     /// Messages that a slow peer could not take in time.
     SlowPeer,
+    /// A place at this relay.
+    Reservation,
+    /// A relayed connection.
+    Circuit,
+    /// A relayed connection that was cut for its bytes.
+    CircuitBytes,
+    /// A relayed connection that was cut for its age.
+    CircuitTime,
+    /// A dial that a client of AutoNAT wanted.
+    DialBack,
+    /// Names on the local network.
+    LocalName,
+    /// A private message, for its form, its size or its sender's rate.
+    PrivateMessage,
+    /// A file, for whatever reason.
+    File,
 }
 
 impl Refused {
-    const ALL: [Refused; 8] = [
+    const ALL: [Refused; 20] = [
         Refused::Connection,
+        Refused::Address,
+        Refused::ProcessMemory,
+        Refused::Blocked,
+        Refused::Stream,
         Refused::Handshake,
         Refused::Message,
         Refused::Rate,
@@ -46,11 +82,23 @@ impl Refused {
         Refused::Subscription,
         Refused::Record,
         Refused::SlowPeer,
+        Refused::Reservation,
+        Refused::Circuit,
+        Refused::CircuitBytes,
+        Refused::CircuitTime,
+        Refused::DialBack,
+        Refused::LocalName,
+        Refused::PrivateMessage,
+        Refused::File,
     ];
 
     fn as_str(self) -> &'static str {
         match self {
             Refused::Connection => "connection",
+            Refused::Address => "address",
+            Refused::ProcessMemory => "process_memory",
+            Refused::Blocked => "blocked",
+            Refused::Stream => "stream",
             Refused::Handshake => "handshake",
             Refused::Message => "message",
             Refused::Rate => "rate",
@@ -58,6 +106,14 @@ impl Refused {
             Refused::Subscription => "subscription",
             Refused::Record => "record",
             Refused::SlowPeer => "slow_peer",
+            Refused::Reservation => "reservation",
+            Refused::Circuit => "circuit",
+            Refused::CircuitBytes => "circuit_bytes",
+            Refused::CircuitTime => "circuit_time",
+            Refused::DialBack => "dial_back",
+            Refused::LocalName => "local_name",
+            Refused::PrivateMessage => "private_message",
+            Refused::File => "file",
         }
     }
 }
@@ -91,7 +147,7 @@ impl Refusals {
 #[derive(Debug)]
 pub(crate) struct PeerTraffic {
     label: KeyValue,
-    totals: Totals,
+    all: Arc<ProtocolBytes>,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
     messages_sent: AtomicU64,
@@ -100,27 +156,33 @@ pub(crate) struct PeerTraffic {
     connected_since_ms: AtomicU64,
     /// 0 until the first ping has come back.
     latency_us: AtomicU64,
-}
-
-#[derive(Debug, Clone)]
-struct Totals {
-    sent: Counter<u64>,
-    received: Counter<u64>,
+    relayed: AtomicBool,
 }
 
 impl PeerTraffic {
-    pub(crate) fn sent(&self, bytes: usize) {
-        if bytes > 0 {
-            self.bytes_sent.fetch_add(bytes as u64, Relaxed);
-            self.totals.sent.add(bytes as u64, &[]);
+    /// Counts bytes of a substream.
+    pub(crate) fn add(&self, flow: Flow, bytes: u64) {
+        match flow {
+            Flow::Sent => &self.bytes_sent,
+            Flow::Received => &self.bytes_received,
         }
+        .fetch_add(bytes, Relaxed);
+        self.all.add(flow, bytes);
     }
 
-    pub(crate) fn received(&self, bytes: usize) {
-        if bytes > 0 {
-            self.bytes_received.fetch_add(bytes as u64, Relaxed);
-            self.totals.received.add(bytes as u64, &[]);
-        }
+    /// Says what bytes that are counted already were for.
+    pub(crate) fn assign(&self, protocol: Protocol, flow: Flow, bytes: u64) {
+        self.all.assign(protocol, flow, bytes);
+    }
+
+    /// Bytes sent and received.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.bytes_sent.load(Relaxed), self.bytes_received.load(Relaxed))
+    }
+
+    /// Whether all connections with the peer run through a relay.
+    pub(crate) fn set_relayed(&self, relayed: bool) {
+        self.relayed.store(relayed, Relaxed);
     }
 
     pub(crate) fn message_sent(&self) {
@@ -144,7 +206,10 @@ impl PeerTraffic {
 /// The traffic of all peers that have a connection.
 #[derive(Debug, Clone)]
 pub struct Traffic {
-    totals: Totals,
+    all: Arc<ProtocolBytes>,
+    connections: Connections,
+    gossip: GossipFigures,
+    refusals: Arc<Refusals>,
     peers: Arc<Mutex<HashMap<PeerId, Weak<PeerTraffic>>>>,
 }
 
@@ -155,11 +220,32 @@ impl Traffic {
     /// An empty table, observed by instruments on `meter`.
     #[must_use]
     pub fn new(meter: &Meter, instruments: &P2pInstruments) -> Self {
-        let totals =
-            Totals { sent: instruments.bytes_sent.clone(), received: instruments.bytes_received.clone() };
-        let traffic = Self { totals, peers: Arc::default() };
+        let traffic = Self {
+            all: Arc::default(),
+            connections: Connections::default(),
+            gossip: GossipFigures::new(meter),
+            refusals: Refusals::new(instruments.refused.clone()),
+            peers: Arc::default(),
+        };
+        traffic.all.observe(meter);
+        traffic.connections.observe(meter);
         traffic.observe(meter);
         traffic
+    }
+
+    /// Where refusals are counted.
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
+    }
+
+    /// What gossipsub's owner keeps up to date.
+    pub(crate) fn gossip(&self) -> &GossipFigures {
+        &self.gossip
+    }
+
+    /// The open connections.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// The counters of `peer`: those of its other connection, or new ones.
@@ -173,13 +259,14 @@ impl Traffic {
         }
         let new = Arc::new(PeerTraffic {
             label: KeyValue::new("peer", peer.to_base58()),
-            totals: self.totals.clone(),
+            all: self.all.clone(),
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             messages_sent: AtomicU64::new(0),
             messages_received: AtomicU64::new(0),
             connected_since_ms: AtomicU64::new(0),
             latency_us: AtomicU64::new(0),
+            relayed: AtomicBool::new(false),
         });
         peers.insert(peer, Arc::downgrade(&new));
         new
@@ -246,8 +333,8 @@ impl Traffic {
             .with_callback(move |observer| {
                 for peer in traffic.shown() {
                     let since = peer.connected_since_ms.load(Relaxed) as f64 / 1e3;
-                    // Every connection of this version is TCP from node to node, without a relay.
-                    let kind = KeyValue::new("connection_type", Value::from("direct"));
+                    let path = if peer.relayed.load(Relaxed) { "relayed" } else { "direct" };
+                    let kind = KeyValue::new("connection_type", Value::from(path));
                     observer.observe(since, &[peer.label.clone(), kind]);
                 }
             })
@@ -271,8 +358,8 @@ mod tests {
         let first = traffic.of(peer);
         assert!(traffic.shown().is_empty(), "not yet established");
         first.connected(SystemTime::now());
-        first.sent(5);
-        traffic.of(peer).sent(2);
+        first.add(Flow::Sent, 5);
+        traffic.of(peer).add(Flow::Sent, 2);
         assert_eq!(traffic.shown()[0].bytes_sent.load(Relaxed), 7);
         drop(first);
         assert!(traffic.shown().is_empty());

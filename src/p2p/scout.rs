@@ -21,8 +21,12 @@ use libp2p::swarm::{
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram};
 
 use super::topics::Topic;
+use crate::telemetry::catalogue;
+use crate::telemetry::instruments::P2pInstruments;
 use members::Members;
 
 /// The network's own Kademlia, apart from the public one.
@@ -37,6 +41,8 @@ pub(crate) enum Found {
     Peer(PeerId, Vec<Multiaddr>),
     /// Peers that are said to be on a topic; where those are that are not connected comes as `Peer`.
     Members(Topic, Vec<PeerId>),
+    /// A search is over: for this peer, or for a random one.
+    Ended(PeerId),
     /// A peer wanted to store something here; this network keeps no records.
     RecordRefused,
 }
@@ -46,12 +52,17 @@ type Inner = kad::Behaviour<Members>;
 /// See the module's comment.
 pub(crate) struct Scout {
     inner: Inner,
+    queries: Counter<u64>,
+    took: Histogram<f64>,
 }
+
+/// The values of the label `result` of `p2p_kademlia_queries`.
+const QUERY_RESULTS: [&str; 3] = ["started", "succeeded", "failed"];
 
 impl Scout {
     /// A scout that answers others' queries too: client mode would leave the others' tables empty on a network without
     /// confirmed external addresses.
-    pub(crate) fn new(local: PeerId) -> Self {
+    pub(crate) fn new(local: PeerId, instruments: &P2pInstruments) -> Self {
         let mut config = kad::Config::new(PROTOCOL);
         config
             .set_query_timeout(QUERY_TIMEOUT)
@@ -64,7 +75,9 @@ impl Scout {
             .set_caching(kad::Caching::Disabled);
         let mut inner = Inner::with_config(local, Members::default(), config);
         inner.set_mode(Some(kad::Mode::Server));
-        Self { inner }
+        let queries = instruments.kademlia_queries.clone();
+        catalogue::P2P_KADEMLIA_QUERIES.start_at_zero(&queries, QUERY_RESULTS);
+        Self { inner, queries, took: instruments.kademlia_query_time.clone() }
     }
 
     /// Puts the addresses of a connected peer into the routing table that others are answered from.
@@ -98,11 +111,32 @@ impl Scout {
     /// Asks the connected peers who is on `topic`.
     pub(crate) fn look_up(&mut self, topic: &Topic) {
         self.inner.get_providers(members::key(topic));
+        self.count("started");
     }
 
     /// Asks the connected peers for those around a random key.
     pub(crate) fn search(&mut self) {
         self.inner.get_closest_peers(PeerId::random());
+        self.count("started");
+    }
+
+    /// Asks the connected peers where `peer` is.
+    pub(crate) fn find(&mut self, peer: PeerId) {
+        self.inner.get_closest_peers(peer);
+        self.count("started");
+    }
+
+    fn count(&self, result: &'static str) {
+        self.queries.add(1, &[KeyValue::new("result", result)]);
+    }
+
+    /// Counts a query that has ended. One that nobody answered has failed.
+    fn measure(&self, event: &kad::Event) {
+        let kad::Event::OutboundQueryProgressed { result, stats, step, .. } = event else { return };
+        if step.last && !matches!(result, kad::QueryResult::Bootstrap(_)) {
+            self.count(if stats.num_successes() > 0 { "succeeded" } else { "failed" });
+            self.took.record(stats.duration().unwrap_or_default().as_secs_f64(), &[]);
+        }
     }
 
     /// Kademlia starts a bootstrap by itself whenever a small routing table grows; there is no setting against it. Its
@@ -181,6 +215,9 @@ impl NetworkBehaviour for Scout {
         loop {
             let polled = self.inner.poll(cx);
             self.end_bootstraps();
+            if let Poll::Ready(ToSwarm::GenerateEvent(event)) = &polled {
+                self.measure(event);
+            }
             match polled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(ToSwarm::Dial { opts }) => {
@@ -203,6 +240,19 @@ impl NetworkBehaviour for Scout {
                     {
                         let members = providers.into_iter().collect();
                         return Poll::Ready(ToSwarm::GenerateEvent(Found::Members(topic, members)));
+                    }
+                }
+                Poll::Ready(ToSwarm::GenerateEvent(kad::Event::OutboundQueryProgressed {
+                    result: kad::QueryResult::GetClosestPeers(result),
+                    step: kad::ProgressStep { last: true, .. },
+                    ..
+                })) => {
+                    let key = match &result {
+                        Ok(found) => &found.key,
+                        Err(timeout) => timeout.key(),
+                    };
+                    if let Ok(peer) = PeerId::from_bytes(key) {
+                        return Poll::Ready(ToSwarm::GenerateEvent(Found::Ended(peer)));
                     }
                 }
                 // What else Kademlia tells is either in the dials it asked for or of no use here.

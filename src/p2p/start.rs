@@ -16,16 +16,19 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use super::address::{self, AddressError, Listen, Socket, TransportKind};
-use super::behaviour::Behaviour;
+use super::behaviour::{self, Behaviour};
 use super::command::COMMAND_QUEUE;
 use super::config::NodeConfig;
+use super::direct::{self, Desk};
 use super::event::EVENT_QUEUE;
 use super::handle::{Handle, MAX_TOPICS};
 use super::identity::Identity;
 use super::limits::{MAX_AUTHORS, NodeRole, RateLimiter, author_rate};
-use super::metrics::{Refusals, Traffic};
+use super::metrics::Traffic;
+use super::nat;
 use super::peers::{Manager, Settings};
-use super::runner::{Parts, Runner};
+use super::relay::{Places, Wish};
+use super::runner::{Memory, Parts, Reach, Runner};
 use super::topics::{Topic, TopicError};
 use super::transport::{self, CertificateError, WebRtcCertificate};
 use crate::telemetry::instruments::P2pInstruments;
@@ -35,8 +38,6 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection on which no protocol has anything to do is closed after this time. Gossipsub keeps a stream open for good, so
 /// this meets only peers that do not speak it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Substreams that a peer may be negotiating at once.
-const NEGOTIATING_STREAMS: usize = 32;
 
 /// What can be listened on.
 const LISTEN_FORMS: &str = "possible are /ip4/ADDRESS or /ip6/ADDRESS with /tcp/PORT, /tcp/PORT/ws, /tcp/PORT/tls/ws, /udp/PORT/quic-v1 or /udp/PORT/webrtc-direct behind it, and /p2p-circuit";
@@ -77,6 +78,16 @@ pub enum StartError {
     /// A bootnode's address does not say who it is.
     #[error("bootnode {0} must end in /p2p/<peer id>, or anybody could answer there")]
     Bootnode(Multiaddr),
+    /// An external address that nobody could dial.
+    #[error(
+        "the external address {address} {reason}, so nobody could dial it; good ones are /ip4/203.0.113.7/tcp/4002 or /dns4/node.example.org/udp/4002/quic-v1"
+    )]
+    External {
+        /// The address.
+        address: Multiaddr,
+        /// What is wrong with it.
+        reason: AddressError,
+    },
     /// A topic's name is not valid.
     #[error("topic {name:?} cannot be joined: {source}")]
     Topic {
@@ -126,21 +137,38 @@ pub async fn start(
     }
     let listens = listens(&config)?;
     let topics = topics(&config.topics)?;
-    let bootnodes = bootnodes(&config.bootnodes)?;
+    let relayed = listens.iter().filter(|(_, listen)| *listen == Listen::Relay).map(|(address, _)| address);
+    let wish = Wish::of(relayed);
+    let mut bootnodes = bootnodes(&config.bootnodes)?;
+    for (relay, address) in &wish.named {
+        // It is kept connected like a bootnode.
+        if !bootnodes.iter().any(|(known, _)| known == relay) {
+            bootnodes.push((*relay, vec![address.clone()]));
+        }
+    }
+    check_external(&config.external)?;
     let setup = |error: io::Error| StartError::Setup(error.to_string());
-    let refusals = Refusals::new(instruments.refused.clone());
     let traffic = Traffic::new(meter, &instruments);
+    let refusals = traffic.refusals().clone();
     let local = identity.peer_id();
     let (relay_transport, relay_client) = relay::client::new(local);
-    let mut behaviour = Behaviour::new(identity.keypair(), role, &config, refusals.clone(), relay_client)
+    let reach = behaviour::Reach {
+        relay_client,
+        asks: nat::is_question(listens.iter().map(|(_, listen)| listen)),
+        instruments: &instruments,
+    };
+    let mut behaviour = Behaviour::new(identity.keypair(), role, &config, &traffic, reach)
         .map_err(StartError::Setup)?;
     for topic in &topics {
         behaviour.gossip.join(topic).map_err(|error| StartError::Setup(error.to_string()))?;
     }
+    let memory = Memory::open(identity.folder(), role);
+    behaviour.gossip.blocklist(|blocklist| memory.restore_blocks(blocklist));
     let webrtc = listens.iter().any(|(_, listen)| matches!(listen, Listen::Socket(_, TransportKind::WebRtc)));
     let (transport, pace) = transport::build(transport::Parts {
         keypair: identity.keypair(),
         traffic: traffic.clone(),
+        streams: config.limits.streams as usize,
         tls: config.tls.clone(),
         trusted: &config.trusted,
         webrtc: if webrtc { Some(WebRtcCertificate::open(identity.folder())?) } else { None },
@@ -153,24 +181,43 @@ pub async fn start(
         local,
         swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
-            .with_max_negotiating_inbound_streams(NEGOTIATING_STREAMS),
+            .with_max_negotiating_inbound_streams(config.limits.negotiating_streams as usize),
     );
     listen(&mut swarm, &listens).await?;
+    let announces = config.relay.enabled && config.external.is_empty();
+    let told: Vec<Multiaddr> =
+        if announces { swarm.listeners().cloned().collect() } else { config.external.clone() };
+    for address in told {
+        swarm.add_external_address(address);
+    }
     let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
     let (events, _) = broadcast::channel(EVENT_QUEUE);
-    let handle = Handle::new(local, commands, events.downgrade());
+    let desk = Desk::new(direct::Parts {
+        local,
+        config: config.files.clone(),
+        folder: identity.folder(),
+        commands: commands.downgrade(),
+        events: events.downgrade(),
+        instruments: instruments.clone(),
+        refusals: refusals.clone(),
+    });
+    desk.resume();
+    let handle = Handle::new(local, commands, events.downgrade(), desk.clone());
     let settings = Settings::new(local, role, &config);
     let runner = Runner::new(Parts {
         swarm,
         pace,
         manager: Manager::new(settings, bootnodes, rand::random(), Instant::now()),
+        reach: Reach::new(Places::new(wish, rand::random()), announces),
         commands: receiver,
         events,
         topics,
         instruments,
         refusals,
         traffic,
+        desk,
         authors: RateLimiter::new(author_rate(&config), MAX_AUTHORS),
+        memory,
         identity,
     });
     Ok(Node { handle, task: tokio::spawn(runner.run()) })
@@ -197,6 +244,18 @@ fn bootnodes(addresses: &[Multiaddr]) -> Result<Vec<(PeerId, Vec<Multiaddr>)>, S
         }
     }
     Ok(bootnodes)
+}
+
+/// Whether others could dial what they are told.
+fn check_external(addresses: &[Multiaddr]) -> Result<(), StartError> {
+    for address in addresses {
+        let peer = address::parse_dial(address)
+            .map_err(|reason| StartError::External { address: address.clone(), reason })?;
+        if peer.is_some() {
+            return Err(StartError::External { address: address.clone(), reason: AddressError::PeerId });
+        }
+    }
+    Ok(())
 }
 
 /// What to listen on, understood.

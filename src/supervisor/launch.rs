@@ -121,14 +121,28 @@ fn node_config(settings: &NodeSettings, surroundings: &Surroundings<'_>) -> Node
         topics: settings.topics.clone(),
         low_peers: settings.connections.low,
         high_peers: settings.connections.high,
+        mdns: settings.mdns,
+        upnp: settings.upnp,
+        external: settings.external.clone(),
+        limits: settings.limits.clone(),
+        message_burst: settings.rates.burst,
+        message_rate: settings.rates.a_second,
+        relay: settings.relay.clone(),
+        files: settings.files.clone(),
         ..NodeConfig::default()
     }
 }
 
 /// Puts the ports that the last incarnation was given in place of port 0, so that a restarted node is found where it was.
 fn keep_ports(listen: &[Multiaddr], last: &[String]) -> Vec<Multiaddr> {
-    let mut last: Vec<(Socket, TransportKind)> =
-        last.iter().filter_map(|address| listener(&listening_part(&address.parse().ok()?))).collect();
+    // Where a relay listens is no business of this process.
+    let own = |address: &Multiaddr| !address.iter().any(|part| part == Protocol::P2pCircuit);
+    let mut last: Vec<(Socket, TransportKind)> = last
+        .iter()
+        .filter_map(|address| address.parse().ok())
+        .filter(own)
+        .filter_map(|address| listener(&listening_part(&address)))
+        .collect();
     listen
         .iter()
         .map(|address| match listener(address) {

@@ -5,7 +5,7 @@
 //! [`Metric::twin`].
 
 use opentelemetry::metrics::{
-    AsyncInstrumentBuilder, Counter, Gauge, Meter, ObservableCounter, ObservableGauge,
+    AsyncInstrumentBuilder, Counter, Gauge, Histogram, Meter, ObservableCounter, ObservableGauge,
 };
 use opentelemetry::{KeyValue, Value};
 
@@ -105,6 +105,19 @@ impl Metric {
         meter.f64_gauge(self.name).with_description(self.help).build()
     }
 
+    /// A histogram of times that a network takes: from half a millisecond, a round trip on one machine, to the ten seconds after which
+    /// everything is given up.
+    #[must_use]
+    pub fn seconds_histogram(&self, meter: &Meter) -> Histogram<f64> {
+        const BOUNDS: [f64; 13] =
+            [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+        meter
+            .f64_histogram(self.name)
+            .with_description(self.help)
+            .with_boundaries(BOUNDS.to_vec())
+            .build()
+    }
+
     /// A counter that is read at each collection.
     pub fn observed_counter<'m>(
         &self,
@@ -159,8 +172,25 @@ metrics! {
     P2P_PEER_MESSAGES_RECEIVED = Counter "p2p_peer_messages_received" ["peer"] "messages" "Topic messages, by the peer they arrived through.";
     P2P_PEER_LATENCY = Gauge "p2p_peer_latency_seconds" ["peer"] "seconds" "Last round trip measured by ping, by peer.";
     P2P_PEER_CONNECTED_SINCE = Gauge "p2p_peer_connected_since_seconds" ["peer", "connection_type"] "seconds" "Unix time at which the connection to a peer was made.";
+    P2P_PROTOCOL_BYTES = Counter "p2p_protocol_bytes" ["protocol", "direction"] "bytes" "Bytes of substreams, by protocol and direction (sent, received).";
+    P2P_CONNECTIONS = Gauge "p2p_connections" ["transport", "path", "direction"] "connections" "Open connections by transport, path (direct, relayed) and direction (inbound, outbound).";
+    P2P_ROUND_TRIP = Histogram "p2p_round_trip_seconds" [] "seconds" "Round trips measured by ping, all peers.";
+    P2P_MESH_PEERS = Gauge "p2p_mesh_peers" ["topic"] "peers" "Peers in the gossipsub mesh of a joined topic.";
+    P2P_MESSAGES_DUPLICATE = Counter "p2p_messages_duplicate" [] "messages" "Topic messages that arrived again after the first time.";
+    P2P_KADEMLIA_QUERIES = Counter "p2p_kademlia_queries" ["result"] "queries" "Kademlia queries started, succeeded and failed.";
+    P2P_KADEMLIA_QUERY_TIME = Histogram "p2p_kademlia_query_seconds" [] "seconds" "How long Kademlia queries took.";
     P2P_DIALS = Counter "p2p_dials" ["result"] "dials" "Dials by result.";
     P2P_REFUSED = Counter "p2p_refused" ["what"] "events" "What the node refused, by kind.";
+    P2P_RELAY_RESERVATIONS = Gauge "p2p_relay_reservations" [] "peers" "Peers that have a place at this relay.";
+    P2P_RELAY_CIRCUITS = Gauge "p2p_relay_circuits" [] "connections" "Connections that this relay passes on.";
+    P2P_RELAYS_HELD = Gauge "p2p_relays_held" [] "peers" "Relays at which this node has a place.";
+    P2P_HOLE_PUNCHES = Counter "p2p_hole_punches" ["result"] "attempts" "Attempts to replace a relayed connection by a direct one, by result.";
+    P2P_PRIVATE_MESSAGES_SENT = Counter "p2p_private_messages_sent" [] "messages" "Private messages that a peer has confirmed.";
+    P2P_PRIVATE_MESSAGES_RECEIVED = Counter "p2p_private_messages_received" [] "messages" "Private messages delivered to this node.";
+    P2P_FILES_SENT = Counter "p2p_files_sent" [] "files" "Files that a peer has confirmed.";
+    P2P_FILES_RECEIVED = Counter "p2p_files_received" [] "files" "Files put into the folder of received files.";
+    P2P_FILE_BYTES_SENT = Counter "p2p_file_bytes_sent" [] "bytes" "Bytes of files sent, those of broken transfers included.";
+    P2P_FILE_BYTES_RECEIVED = Counter "p2p_file_bytes_received" [] "bytes" "Bytes of files received, those of broken transfers included.";
     P2P_NEIGHBOURS_BLOCKED = Counter "p2p_neighbours_blocked" [] "peers" "Peers disconnected and kept away for some minutes because they sent too much or rubbish.";
 
     WS_ACTIVE_CONNECTIONS = Gauge "ws_active_connections" [] "connections" "Open WebSocket connections.";

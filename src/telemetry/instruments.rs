@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use opentelemetry::metrics::{Counter, Gauge, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 
 use super::catalogue;
 
@@ -16,16 +16,38 @@ pub struct P2pInstruments {
     pub messages_sent: Counter<u64>,
     /// Topic messages delivered to this node.
     pub messages_received: Counter<u64>,
-    /// Bytes of substreams written, all peers.
-    pub bytes_sent: Counter<u64>,
-    /// Bytes of substreams read, all peers.
-    pub bytes_received: Counter<u64>,
+    /// Round trips measured by ping.
+    pub round_trip: Histogram<f64>,
+    /// Kademlia queries, by `result`: `started`, `succeeded`, `failed`.
+    pub kademlia_queries: Counter<u64>,
+    /// How long they took.
+    pub kademlia_query_time: Histogram<f64>,
     /// Dials by `result`: `ok` or the reason of the failure.
     pub dials: Counter<u64>,
     /// What was refused, by `what`.
     pub refused: Counter<u64>,
+    /// Private messages that a peer has confirmed.
+    pub private_messages_sent: Counter<u64>,
+    /// Private messages delivered to this node.
+    pub private_messages_received: Counter<u64>,
+    /// Files that a peer has confirmed.
+    pub files_sent: Counter<u64>,
+    /// Files put into the folder of received files.
+    pub files_received: Counter<u64>,
+    /// Bytes of files sent.
+    pub file_bytes_sent: Counter<u64>,
+    /// Bytes of files received.
+    pub file_bytes_received: Counter<u64>,
     /// Peers disconnected and kept away because they sent too much or rubbish.
     pub neighbours_blocked: Counter<u64>,
+    /// Peers that have a place at this relay.
+    pub relay_reservations: Gauge<u64>,
+    /// Connections that this relay passes on.
+    pub relay_circuits: Gauge<u64>,
+    /// Relays at which this node has a place.
+    pub relays_held: Gauge<u64>,
+    /// Attempts to replace a relayed connection by a direct one, by `result`.
+    pub hole_punches: Counter<u64>,
 }
 
 /// Most peers that have series of their own; the traffic of all others is in the totals only.
@@ -39,11 +61,22 @@ impl P2pInstruments {
             connected_peers: catalogue::P2P_CONNECTED_PEERS.u64_gauge(meter),
             messages_sent: catalogue::P2P_MESSAGES_SENT.u64_counter(meter),
             messages_received: catalogue::P2P_MESSAGES_RECEIVED.u64_counter(meter),
-            bytes_sent: catalogue::P2P_BYTES_SENT.u64_counter(meter),
-            bytes_received: catalogue::P2P_BYTES_RECEIVED.u64_counter(meter),
+            round_trip: catalogue::P2P_ROUND_TRIP.seconds_histogram(meter),
+            kademlia_queries: catalogue::P2P_KADEMLIA_QUERIES.u64_counter(meter),
+            kademlia_query_time: catalogue::P2P_KADEMLIA_QUERY_TIME.seconds_histogram(meter),
             dials: catalogue::P2P_DIALS.u64_counter(meter),
             refused: catalogue::P2P_REFUSED.u64_counter(meter),
+            private_messages_sent: catalogue::P2P_PRIVATE_MESSAGES_SENT.u64_counter(meter),
+            private_messages_received: catalogue::P2P_PRIVATE_MESSAGES_RECEIVED.u64_counter(meter),
+            files_sent: catalogue::P2P_FILES_SENT.u64_counter(meter),
+            files_received: catalogue::P2P_FILES_RECEIVED.u64_counter(meter),
+            file_bytes_sent: catalogue::P2P_FILE_BYTES_SENT.u64_counter(meter),
+            file_bytes_received: catalogue::P2P_FILE_BYTES_RECEIVED.u64_counter(meter),
             neighbours_blocked: catalogue::P2P_NEIGHBOURS_BLOCKED.u64_counter(meter),
+            relay_reservations: catalogue::P2P_RELAY_RESERVATIONS.u64_gauge(meter),
+            relay_circuits: catalogue::P2P_RELAY_CIRCUITS.u64_gauge(meter),
+            relays_held: catalogue::P2P_RELAYS_HELD.u64_gauge(meter),
+            hole_punches: catalogue::P2P_HOLE_PUNCHES.u64_counter(meter),
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::p2p::address::{self, AddressError, Socket};
 /// How a listen address is to be written.
 const LISTEN_HELP: &str = "write /ip4/ADDRESS or /ip6/ADDRESS, then /tcp/PORT, /tcp/PORT/ws, /udp/PORT/quic-v1 or /udp/PORT/webrtc-direct, like \"/ip4/127.0.0.1/tcp/0\"; port 0 is any free one";
 
+/// How an external address is to be written.
+const EXTERNAL_HELP: &str = "write how others dial it, without a peer id, like \"/ip4/203.0.113.7/tcp/4002\" or \"/dns4/node.example.org/udp/4002/quic-v1\"";
+
 /// How a bootnode is to be written.
 const BOOTNODE_HELP: &str =
     "name a [[bootnodes]] entry of this file, or write where it is, like /ip4/ADDRESS/tcp/PORT/p2p/PEER_ID";
@@ -56,6 +59,35 @@ impl JsonSchema for Listen {
             "/ip4/127.0.0.1/udp/4002/quic-v1",
             "/ip4/127.0.0.1/udp/4004/webrtc-direct",
         ] })
+    }
+}
+
+/// An address at which others reach a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct External(pub(super) Multiaddr);
+
+impl FromToml for External {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(value, "/ip4/203.0.113.7/tcp/4002")?;
+        match parse_external(&text) {
+            Ok(address) => Some(Self(address)),
+            Err(complaint) => {
+                reader.record(complaint.mistake(value, &text, EXTERNAL_HELP));
+                None
+            }
+        }
+    }
+}
+
+impl JsonSchema for External {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "External".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["/ip4/203.0.113.7/tcp/4002", "/dns4/node.example.org/udp/4002/quic-v1"] })
     }
 }
 
@@ -143,6 +175,15 @@ fn parse_listen(text: &str) -> Result<Listen, Complaint> {
         address::Listen::Relay => None,
     };
     Ok(Listen { multiaddr, socket })
+}
+
+fn parse_external(text: &str) -> Result<Multiaddr, Complaint> {
+    let multiaddr = parse_multiaddr(text)?;
+    match address::parse_dial(&multiaddr) {
+        Ok(None) => Ok(multiaddr),
+        Ok(Some(_)) => Err(Complaint::Form(AddressError::PeerId)),
+        Err(error) => Err(Complaint::Form(error)),
+    }
 }
 
 fn parse_bootnode(text: &str) -> Result<Multiaddr, Complaint> {

@@ -97,6 +97,12 @@ fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
                 ("bootnodes", old.bootnodes != new.bootnodes),
                 ("topics", old.topics != new.topics),
                 ("connections", old.connections != new.connections),
+                ("mdns", old.mdns != new.mdns),
+                ("upnp", old.upnp != new.upnp),
+                ("external", old.external != new.external),
+                ("limits", old.limits != new.limits || old.rates != new.rates),
+                ("relay", old.relay != new.relay),
+                ("files", old.files != new.files),
             ]));
         }
         (Settings::Signaling(old), Settings::Signaling(new)) => {

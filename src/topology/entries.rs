@@ -8,12 +8,18 @@ use super::defaults;
 use super::mistake::Mistake;
 use super::model::{Entry, NodePart, Part};
 use super::names::Declared;
-use super::plan::{ConnectionMarks, RestartPolicy, Role, SignalingSettings, Timing};
+use super::plan::{ConnectionMarks, MessageRates, RestartPolicy, Role, SignalingSettings, Timing};
 use super::ports::{Claim, Kind};
-use super::raw::{RawConnections, RawNode, RawRestart, RawSignaling, RawTiming, RawTopology, RawWeb};
+use super::raw::{
+    RawConnections, RawFiles, RawLimits, RawNode, RawRelay, RawRestart, RawSignaling, RawTiming, RawTopology, RawWeb,
+};
 use super::reader::{At, Key, suggestion};
 use super::scalar::Port;
 use crate::p2p::address::{self, Socket};
+use crate::p2p::direct::config::FilesConfig;
+use crate::p2p::limits::Limits;
+use crate::p2p::relay::RelayConfig;
+use crate::p2p::{NodeConfig, NodeRole};
 use crate::signaling::SignalingConfig;
 
 /// What all entries share while they are built.
@@ -49,12 +55,6 @@ impl<'a> Build<'a> {
     /// A node or bootnode; `index` is its place among the bootnodes.
     pub(super) fn node(&mut self, at: &At<RawNode>, declared: &Declared, index: usize) -> Entry {
         let raw = &at.value;
-        if let Some(At { value: true, span }) = raw.mdns.given() {
-            self.mistakes.push(
-                Mistake::new(span.clone(), "mDNS discovery is not part of this version yet", "not available")
-                    .help("leave `mdns` out, or write mdns = false; nodes find each other through bootnodes"),
-            );
-        }
         let is_bootnode = declared.role == Role::Bootnode;
         let bootnodes = match &raw.bootnodes {
             Key::Given(list) => {
@@ -72,6 +72,13 @@ impl<'a> Build<'a> {
             bootnodes,
             topics: self.topics(raw),
             connections: connections(&raw.connections, defaults, self.mistakes),
+            mdns: raw.mdns.value().is_some_and(|mdns| *mdns),
+            upnp: raw.upnp.value().is_some_and(|upnp| *upnp),
+            external: self.external(raw, declared),
+            limits: limits(&raw.limits, if is_bootnode { NodeRole::Bootnode } else { NodeRole::Node }),
+            rates: rates(&raw.limits),
+            relay: relay(&raw.relay, is_bootnode),
+            files: files(&raw.files),
         };
         let part = if is_bootnode { Part::Bootnode(part) } else { Part::Node(part) };
         self.entry(declared, &raw.restart, &raw.timing, part)
@@ -194,6 +201,20 @@ impl<'a> Build<'a> {
         list.items.iter().map(|at| at.value.multiaddr.clone()).collect()
     }
 
+    /// What a node tells others besides what it listens on.
+    fn external(&mut self, raw: &RawNode, declared: &Declared) -> Vec<libp2p::Multiaddr> {
+        let Some(list) = raw.external.given() else { return Vec::new() };
+        let count = declared.group_size().unwrap_or(1);
+        if count > 1 && !list.value.items.is_empty() {
+            let message = format!("{count} processes cannot all be reached at one address");
+            self.mistakes.push(
+                Mistake::new(list.span.clone(), message, format!("one address for {count} processes"))
+                    .help("give each of them a table of its own"),
+            );
+        }
+        list.value.items.iter().map(|at| at.value.0.clone()).collect()
+    }
+
     /// The topics of a node, each once.
     fn topics(&self, raw: &RawNode) -> Vec<String> {
         let mut topics: Vec<String> = Vec::new();
@@ -265,6 +286,75 @@ fn timing(own: &Key<RawTiming>, base: Timing) -> Timing {
         start_timeout: own.start_timeout.value().map_or(base.start_timeout, |period| period.0),
         watchdog: own.watchdog.value().map_or(base.watchdog, |period| period.0),
         stop_grace: own.stop_grace.value().map_or(base.stop_grace, |period| period.0),
+    }
+}
+
+/// What `own` says, with the defaults of a bootnode or node for the rest.
+fn limits(own: &Key<RawLimits>, role: NodeRole) -> Limits {
+    let base = Limits::of(role);
+    let Some(own) = own.value() else { return base };
+    Limits {
+        pending_inbound: own.pending_inbound.value().map_or(base.pending_inbound, |max| max.0),
+        pending_per_address: own.pending_per_address.value().map_or(base.pending_per_address, |max| max.0),
+        pending_outbound: own.pending_outbound.value().map_or(base.pending_outbound, |max| max.0),
+        total_connections: own.total_connections.value().map(|max| max.0),
+        connections_per_peer: own.connections_per_peer.value().map_or(base.connections_per_peer, |max| max.0),
+        connections_per_address: own
+            .connections_per_address
+            .value()
+            .map_or(base.connections_per_address, |max| max.0),
+        count_loopback: own.count_loopback.value().map_or(base.count_loopback, |count| *count),
+        streams: own.streams.value().map_or(base.streams, |max| max.0),
+        negotiating_streams: own.negotiating_streams.value().map_or(base.negotiating_streams, |max| max.0),
+        memory: own.memory.value().map_or(base.memory, |max| max.0),
+        message_size: own.message_size.value().map_or(base.message_size, |max| max.0),
+        subscriptions: own.subscriptions.value().map_or(base.subscriptions, |max| max.0),
+    }
+}
+
+/// The rates in `own`, with a node's defaults for the rest.
+fn rates(own: &Key<RawLimits>) -> MessageRates {
+    let NodeConfig { message_burst, message_rate, .. } = NodeConfig::default();
+    let own = own.value();
+    MessageRates {
+        burst: own.and_then(|own| own.message_burst.value()).map_or(message_burst, |max| max.0),
+        a_second: own.and_then(|own| own.message_rate.value()).map_or(message_rate, |max| max.0),
+    }
+}
+
+/// What `own` says of files, with a node's defaults for the rest.
+fn files(own: &Key<RawFiles>) -> FilesConfig {
+    let base = FilesConfig::default();
+    let Some(own) = own.value() else { return base };
+    FilesConfig {
+        accept: own.accept.value().map_or(base.accept, |accept| accept.0.clone()),
+        max_file: own.max_file.value().map_or(base.max_file, |max| max.0),
+        max_total: own.max_total.value().map_or(base.max_total, |max| max.0),
+        max_transfers: own.max_transfers.value().map_or(base.max_transfers, |max| max.0),
+    }
+}
+
+/// What `own` says of a relay, with the defaults of a bootnode or node for the rest.
+fn relay(own: &Key<RawRelay>, is_bootnode: bool) -> RelayConfig {
+    let base = if is_bootnode { RelayConfig::of_bootnode() } else { RelayConfig::default() };
+    let Some(own) = own.value() else { return base };
+    RelayConfig {
+        enabled: own.enabled.value().map_or(base.enabled, |enabled| *enabled),
+        max_reservations: own.max_reservations.value().map_or(base.max_reservations, |max| max.0),
+        reservation_duration: own
+            .reservation_duration
+            .value()
+            .map_or(base.reservation_duration, |time| time.0),
+        max_circuits: own.max_circuits.value().map_or(base.max_circuits, |max| max.0),
+        max_circuits_per_peer: own
+            .max_circuits_per_peer
+            .value()
+            .map_or(base.max_circuits_per_peer, |max| max.0),
+        max_circuit_bytes: own.max_circuit_bytes.value().map_or(base.max_circuit_bytes, |max| max.0),
+        max_circuit_duration: own
+            .max_circuit_duration
+            .value()
+            .map_or(base.max_circuit_duration, |time| time.0),
     }
 }
 

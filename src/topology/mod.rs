@@ -8,6 +8,7 @@
 //! Every step goes on after a mistake, so that all of them come out together ([`Mistakes`]). Past reading
 //! the file nothing here does I/O; the environment is handed in.
 
+mod accept;
 mod address;
 mod bootnodes;
 mod defaults;

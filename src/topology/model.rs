@@ -5,9 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use libp2p::Multiaddr;
 
 use super::plan::{
-    BootnodeRef, ConnectionMarks, LogPolicy, NodeSettings, Plan, PlannedProcess, RestartPolicy, Settings,
+    BootnodeRef, ConnectionMarks, LogPolicy, MessageRates, NodeSettings, Plan, PlannedProcess, RestartPolicy, Settings,
     SignalingSettings, Timing, WebSettings,
 };
+use crate::p2p::direct::config::FilesConfig;
+use crate::p2p::limits::Limits;
+use crate::p2p::relay::RelayConfig;
 
 /// A network that can be started as it stands. Made by [`parse`](super::parse) and its like alone, so every name in it
 /// is unique, every reference leads somewhere and no two processes claim one port.
@@ -47,6 +50,13 @@ pub(super) struct NodePart {
     pub(super) bootnodes: Vec<BootnodeRef>,
     pub(super) topics: Vec<String>,
     pub(super) connections: ConnectionMarks,
+    pub(super) mdns: bool,
+    pub(super) upnp: bool,
+    pub(super) external: Vec<Multiaddr>,
+    pub(super) limits: Limits,
+    pub(super) rates: MessageRates,
+    pub(super) relay: RelayConfig,
+    pub(super) files: FilesConfig,
 }
 
 impl NodePart {
@@ -56,6 +66,13 @@ impl NodePart {
             bootnodes: self.bootnodes.clone(),
             topics: self.topics.clone(),
             connections: self.connections,
+            mdns: self.mdns,
+            upnp: self.upnp,
+            external: self.external.clone(),
+            limits: self.limits.clone(),
+            rates: self.rates,
+            relay: self.relay.clone(),
+            files: self.files.clone(),
         }
     }
 

@@ -10,6 +10,9 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
+use crate::p2p::direct::config::FilesConfig;
+use crate::p2p::limits::Limits;
+use crate::p2p::relay::RelayConfig;
 use crate::signaling::origin::AllowedOrigin;
 
 /// A whole network, ready to be started.
@@ -120,6 +123,29 @@ pub struct NodeSettings {
     pub topics: Vec<String>,
     /// The connection manager's marks.
     pub connections: ConnectionMarks,
+    /// Whether nodes on the local network are found by multicast DNS.
+    pub mdns: bool,
+    /// Whether the router is asked to pass the ports on.
+    pub upnp: bool,
+    /// Addresses told to others besides those it listens on.
+    pub external: Vec<Multiaddr>,
+    /// What it admits at most.
+    pub limits: Limits,
+    /// Messages that it takes of one author.
+    pub rates: MessageRates,
+    /// What it does for others as a relay.
+    pub relay: RelayConfig,
+    /// From whom it takes files, and how much of them.
+    pub files: FilesConfig,
+}
+
+/// Messages of one author.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRates {
+    /// So many short ones at once …
+    pub burst: u32,
+    /// … and so many a second in the long run.
+    pub a_second: u32,
 }
 
 /// How many connections a node keeps.

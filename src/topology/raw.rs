@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::address::{Bootnode, Listen};
+use super::accept::AcceptFrom;
+use super::address::{Bootnode, External, Listen};
 use super::reader::{FromToml, Key, List, OneOrMany, Reader};
 use super::scalar::{Bind, Integer, Name, Origin, Period, Policy, Port, Size, Topic};
 
@@ -15,6 +16,8 @@ use super::scalar::{Bind, Integer, Name, Origin, Period, Policy, Port, Size, Top
 pub(super) const MAX_BOOTNODES: usize = 100;
 /// Most addresses one node may listen on.
 pub(super) const MAX_LISTEN: usize = 16;
+/// Most addresses that a node may tell others besides those it listens on.
+pub(super) const MAX_EXTERNAL: usize = 16;
 /// Most topics a node may join at the start.
 pub(super) const MAX_TOPICS: usize = crate::p2p::handle::MAX_TOPICS;
 
@@ -151,6 +154,94 @@ tables! {
         high: Integer<1, 10_000>,
     }
 
+    /// What a node admits at most. What is refused is counted in the metric `p2p_refused_total`.
+    #[schemars(rename = "Limits")]
+    struct RawLimits {
+        /// How many inbound connections may be in the middle of their handshake. Default for bootnodes 512.
+        #[schemars(extend("default" = 64))]
+        pending_inbound: Integer<1, 100_000>,
+        /// Of these, how many may come from one address. Default for bootnodes 128.
+        #[schemars(extend("default" = 16))]
+        pending_per_address: Integer<1, 100_000>,
+        /// How many connections it makes at once.
+        #[schemars(extend("default" = 24))]
+        pending_outbound: Integer<1, 10_000>,
+        /// How many connections it has, all together. Default: twice the mark `high` and 16.
+        total_connections: Integer<1, 100_000>,
+        /// How many of them with one peer.
+        #[schemars(extend("default" = 2))]
+        connections_per_peer: Integer<1, 100>,
+        /// How many inbound ones from one IP address; an IPv6 address stands for its /64. Default for bootnodes 256.
+        #[schemars(extend("default" = 32))]
+        connections_per_address: Integer<1, 100_000>,
+        /// Whether the limits by address hold for loopback addresses, too.
+        #[schemars(extend("default" = false))]
+        count_loopback: bool,
+        /// How many substreams a peer may have open on one connection.
+        #[schemars(extend("default" = 128))]
+        streams: Integer<8, 3_000>,
+        /// Of these, how many may be without an agreed protocol.
+        #[schemars(extend("default" = 32))]
+        negotiating_streams: Integer<1, 3_000>,
+        /// How much memory the process may hold before it lets no more strangers in: bytes, or a string like `1 GiB`.
+        #[schemars(extend("default" = "1 GiB"))]
+        memory: Size<33_554_432, { 1 << 40 }>,
+        /// How many bytes a topic message may have, encoded as JSON.
+        #[schemars(extend("default" = 132_096))]
+        message_size: Integer<1_024, 132_096>,
+        /// How many topics one peer may subscribe to.
+        #[schemars(extend("default" = 128))]
+        subscriptions: Integer<1, 10_000>,
+        /// How many short messages of one author may come at once.
+        #[schemars(extend("default" = 500))]
+        message_burst: Integer<1, 1_000_000>,
+        /// How many of one author may come a second in the long run.
+        #[schemars(extend("default" = 50))]
+        message_rate: Integer<1, 1_000_000>,
+    }
+
+    /// What a node does for others as a relay (circuit relay v2).
+    #[schemars(rename = "Relay")]
+    struct RawRelay {
+        /// Whether it is a relay. Default: bootnodes are, nodes are not.
+        enabled: bool,
+        /// How many peers may have a place here, through which others reach them.
+        #[schemars(extend("default" = 1000))]
+        max_reservations: Integer<1, 100_000>,
+        /// How long a place is kept for a peer that does not ask for it again.
+        #[schemars(extend("default" = "1h"))]
+        reservation_duration: Period<{ 10 * SECOND }, DAY>,
+        /// How many connections it passes on at once.
+        #[schemars(extend("default" = 256))]
+        max_circuits: Integer<1, 100_000>,
+        /// How many of these one peer may have.
+        #[schemars(extend("default" = 16))]
+        max_circuits_per_peer: Integer<1, 10_000>,
+        /// How much one connection may carry, both ways together: bytes, or a string like `64 MiB`.
+        #[schemars(extend("default" = "64 MiB"))]
+        max_circuit_bytes: Size<1024, { 1 << 40 }>,
+        /// How long one connection may last.
+        #[schemars(extend("default" = "1h"))]
+        max_circuit_duration: Period<SECOND, DAY>,
+    }
+
+    /// From whom a node takes files, and how much of them.
+    #[schemars(rename = "Files")]
+    struct RawFiles {
+        /// From whom: `ask` (somebody at its console accepts each), `always`, `never`, or a list of peer ids.
+        #[schemars(extend("default" = "ask"))]
+        accept: AcceptFrom,
+        /// Largest file it takes: bytes, or a string like `1 GiB`.
+        #[schemars(extend("default" = "1 GiB"))]
+        max_file: Size<1, { 1 << 50 }>,
+        /// All files in its folder, and those that are arriving, together.
+        #[schemars(extend("default" = "4 GiB"))]
+        max_total: Size<1, { 1 << 50 }>,
+        /// How many files may arrive at the same time.
+        #[schemars(extend("default" = 4))]
+        max_transfers: Integer<1, 1_000>,
+    }
+
     /// One libp2p node, or a group of equal ones.
     #[schemars(rename = "Node")]
     struct RawNode {
@@ -165,11 +256,23 @@ tables! {
         bootnodes: List<Bootnode, 0, MAX_BOOTNODES>,
         /// Gossipsub topics to join at the start.
         topics: List<Topic, 0, MAX_TOPICS>,
-        /// Discovery on the local network. Not part of this version: only `false` is possible.
+        /// Whether nodes on the local network are found, and find this one, by multicast DNS.
         #[schemars(extend("default" = false))]
         mdns: bool,
+        /// Whether the router is asked, by UPnP, to pass the ports on.
+        #[schemars(extend("default" = false))]
+        upnp: bool,
+        /// Addresses at which others reach it although it does not listen there, like a router's.
+        #[schemars(extend("default" = []))]
+        external: List<External, 0, MAX_EXTERNAL>,
         /// How many connections it keeps.
         connections: RawConnections,
+        /// What it admits at most.
+        limits: RawLimits,
+        /// What it does for others as a relay.
+        relay: RawRelay,
+        /// From whom it takes files, and how much of them.
+        files: RawFiles,
         /// What differs from the topology's `restart`.
         restart: RawRestart,
         /// What differs from the topology's `timing`.

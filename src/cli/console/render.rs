@@ -2,22 +2,53 @@
 
 use std::fmt::Write;
 
+use libp2p::PeerId;
+
 pub(super) use crate::control::printable::printable as harmless;
-use crate::p2p::{Event, PeerInfo};
+use crate::p2p::handle::Path;
+use crate::p2p::{Event, GivenUp, Message, PeerInfo, TopicInfo};
 
 /// The line for an event; `None` for those that need none. `short` names a peer by the end of its id.
 pub(super) fn event(event: &Event, short: bool) -> Option<String> {
     match event {
-        Event::Message(message) => {
-            let from = message.from.to_base58();
-            let from = if short { from.get(from.len().saturating_sub(6)..).unwrap_or(&from) } else { &from };
-            Some(format!("[{}] {from}: {}", harmless(message.topic.as_str()), harmless(&message.text)))
+        Event::Message(message) => Some(line(message, short)),
+        Event::MessageDelivered { topic, peers, .. } => {
+            let topic = harmless(topic.as_str());
+            Some(format!("(a message that waited on {topic} was handed to {})", peer_count(*peers)))
+        }
+        Event::MessageGivenUp { topic, reason, .. } => {
+            let reason = match reason {
+                GivenUp::NobodyCame => "nobody came",
+                GivenUp::Left => "the topic was left",
+                GivenUp::Stopped => "the node stops",
+                GivenUp::Failed => "the peers that came could not take it",
+            };
+            Some(format!("(a message that waited on {} was given up: {reason})", harmless(topic.as_str())))
+        }
+        Event::PrivateMessage(message) => {
+            Some(format!("[private] {}: {}", name(message.from, short), harmless(&message.text)))
         }
         Event::Lagged { lost } => {
             Some(format!("({lost} events are lost: they came faster than they could be shown)"))
         }
-        _ => None,
+        file => super::files::event(file, &|info| name(info.peer, short)),
     }
+}
+
+/// How a peer is called.
+fn name(peer: PeerId, short: bool) -> String {
+    let id = peer.to_base58();
+    if short { id.get(id.len().saturating_sub(6)..).unwrap_or(&id).to_owned() } else { id }
+}
+
+fn line(message: &Message, short: bool) -> String {
+    let from = name(message.from, short);
+    format!("[{}] {from}: {}", harmless(message.topic.as_str()), harmless(&message.text))
+}
+
+/// A message of before; the mark tells it from those that arrive.
+pub(super) fn earlier(message: &Message, short: bool) -> String {
+    format!("(earlier) {}", line(message, short))
 }
 
 /// One line per peer.
@@ -35,10 +66,16 @@ fn peer(peer: &PeerInfo) -> String {
         crate::p2p::handle::Direction::Outbound => "outbound",
     };
     line.push_str(direction);
+    let path = match peer.path {
+        Path::Direct => "direct",
+        Path::Relayed => "relayed",
+    };
+    // Writing to a string cannot fail.
+    let _ = write!(line, "  {} {path}", harmless(peer.transport.as_deref().unwrap_or("unknown")));
     if let Some(latency) = peer.latency_ms {
-        // Writing to a string cannot fail.
         let _ = write!(line, "  {latency:.1} ms");
     }
+    let _ = write!(line, "  sent {}  received {}", size(peer.bytes_sent), size(peer.bytes_received));
     if peer.bootnode {
         line.push_str("  bootnode");
     }
@@ -48,16 +85,39 @@ fn peer(peer: &PeerInfo) -> String {
     line
 }
 
-/// One line per topic, with how many connected peers are on it.
-pub(super) fn topics(topics: &[String], peers: &[PeerInfo]) -> Vec<String> {
+/// A number of bytes for people: `999 B`, `1.5 KiB`, `2.0 MiB`.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = bytes as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if size < 1024.0 {
+            break;
+        }
+        size /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") }
+}
+
+/// One line per topic, with how many connected peers are on it, and how many of them in its mesh.
+pub(super) fn topics(topics: &[TopicInfo]) -> Vec<String> {
     if topics.is_empty() {
         return vec!["no topics; /join-topic NAME joins one".to_owned()];
     }
-    let line = |topic: &String| {
-        let count = peers.iter().filter(|peer| peer.topics.contains(topic)).count();
-        format!("{}  {}", harmless(topic), peer_count(count))
-    };
-    topics.iter().map(line).collect()
+    topics.iter().map(topic).collect()
+}
+
+fn topic(info: &TopicInfo) -> String {
+    let mut line = format!("{}  {}", harmless(info.topic.as_str()), peer_count(info.subscribers.len()));
+    if !info.subscribers.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = write!(line, "  {} in the mesh", info.mesh.len());
+    }
+    if info.waiting > 0 {
+        let _ = write!(line, "  {} waiting", info.waiting);
+    }
+    line
 }
 
 /// `1 peer`, `2 peers`.

@@ -1,12 +1,15 @@
 //! Commands of the handles.
 
+use std::time::Instant;
+
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 use opentelemetry::KeyValue;
 use tokio::sync::oneshot;
 
-use super::{Connecting, Runner, connections};
+use super::{Connecting, Runner, connections, dials};
 use crate::p2p::command::Command;
+use crate::p2p::event::GivenUp;
 use crate::p2p::handle::{ConnectError, JoinError, MAX_TOPICS, Status};
 use crate::p2p::topics::Topic;
 use crate::p2p::{address, peers};
@@ -34,6 +37,8 @@ impl Runner {
                 let joined = self.topics.remove(&topic);
                 if joined {
                     self.swarm.behaviour_mut().gossip.leave(&topic);
+                    self.memory.history.forget(&topic);
+                    self.give_up(&topic, GivenUp::Left);
                     self.inbox.push_back(peers::Event::Left(topic));
                 }
                 let _ = reply.send(joined);
@@ -41,6 +46,19 @@ impl Runner {
             Command::Publish(topic, text, reply) => {
                 let _ = reply.send(self.publish(topic, text));
             }
+            Command::Topics(reply) => {
+                let _ = reply.send(self.topic_infos());
+            }
+            Command::PastMessages(topic, limit, reply) => {
+                let _ = reply.send(self.past_messages(&topic, limit));
+            }
+            Command::Block(peer, time, reply) => self.block(peer, time, reply),
+            Command::Unblock(peer, reply) => self.unblock(peer, reply),
+            Command::Blocked(reply) => {
+                let _ = reply.send(self.blocked());
+            }
+            Command::Find(peer, reply) => self.find(peer, reply),
+            Command::Open(peer, protocol, reply) => self.open(peer, protocol, reply),
             Command::Shutdown(reply) => drop(reply),
         }
     }
@@ -52,11 +70,12 @@ impl Runner {
         addresses.sort_unstable_by_key(ToString::to_string);
         Status {
             peer_id,
+            external: self.external_addresses(&addresses),
             addresses,
             connected_peers: self.peers.len(),
             topics: self.topics.iter().cloned().collect(),
             refused: self.refusals.counts(),
-            blocked: self.swarm.behaviour().gossip.blocked(),
+            blocked: self.swarm.behaviour().gossip.blocklist(|list| list.count(Instant::now())),
         }
     }
 
@@ -69,16 +88,10 @@ impl Runner {
         }
         // Telling the peers may fail for a full queue; the topic is joined nevertheless and they are told later.
         let _ = self.swarm.behaviour_mut().gossip.join(&topic);
-        let members = self.connected_members(&topic);
+        let members = self.swarm.behaviour().gossip.subscribers(&topic);
         self.inbox.push_back(peers::Event::Joined(topic.clone(), members));
         self.topics.insert(topic);
         Ok(true)
-    }
-
-    fn connected_members(&self, topic: &Topic) -> Vec<PeerId> {
-        let hash = topic.ident().hash();
-        let peers = self.swarm.behaviour().gossip.all_peers();
-        peers.filter(|(_, topics)| topics.contains(&&hash)).map(|(peer, _)| *peer).collect()
     }
 
     fn connect(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<PeerId, ConnectError>>) {
@@ -115,7 +128,7 @@ impl Runner {
                 self.connecting.insert(id, Connecting { address, reply });
             }
             Err(error) => {
-                self.instruments.dials.add(1, &[KeyValue::new("result", connections::dial_result(&error))]);
+                self.instruments.dials.add(1, &[KeyValue::new("result", dials::result(&error))]);
                 let reason = connections::describe(&error);
                 let _ = reply.send(Err(ConnectError::Failed { address, reason }));
             }

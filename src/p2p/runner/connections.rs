@@ -9,13 +9,15 @@ use libp2p::swarm::{ConnectionId, DialError, ListenError};
 use libp2p::{Multiaddr, PeerId, TransportError, identify, ping};
 use opentelemetry::KeyValue;
 
-use super::Runner;
-use crate::p2p::address::choice;
+use super::{Runner, dials, reach};
+use crate::p2p::address::{Route, choice};
 use crate::p2p::event::Event;
-use crate::p2p::handle::{ConnectError, Direction, PeerInfo};
-use crate::p2p::metrics::{PeerTraffic, Refused};
+use crate::p2p::gossip::KeptAway;
+use crate::p2p::handle::{ConnectError, Direction, Path, PeerInfo};
+use crate::p2p::limits::NotAdmitted;
+use crate::p2p::metrics::{Open, PeerTraffic, Refused};
 use crate::p2p::peers::Source;
-use crate::p2p::{peers, scout};
+use crate::p2p::{peers, relay, scout};
 
 /// A second connection lives this long: by then both sides have sent their subscriptions, which gossipsub sends once per
 /// peer and which would be lost with the connection they were sent on.
@@ -41,6 +43,12 @@ struct Connection {
     id: ConnectionId,
     direction: Direction,
     address: Multiaddr,
+    relayed: bool,
+    route: Option<Route>,
+    /// Counts it as long as it is here.
+    _open: Option<Open>,
+    /// Made for nothing but to see whether it can be made.
+    tried: bool,
 }
 
 impl Runner {
@@ -49,9 +57,14 @@ impl Runner {
         if direction == Direction::Outbound {
             self.instruments.dials.add(1, &[KeyValue::new("result", "ok")]);
         }
-        let connection = Connection { id, direction, address: endpoint.get_remote_address().clone() };
+        let address = reach::address_of(endpoint, peer);
+        let route = route(endpoint);
+        let open = route.map(|route| self.traffic.connections().open(route, direction));
+        let relayed = endpoint.is_relayed();
+        let connection = Connection { id, direction, address, relayed, route, _open: open, tried: false };
         if let Some(known) = self.peers.get_mut(&peer) {
             known.connections.push(connection);
+            known.tell_path();
             self.doubles.push_back((Instant::now() + DOUBLE_GRACE, peer));
         } else {
             let traffic = self.traffic.of(peer);
@@ -60,12 +73,14 @@ impl Runner {
             let address = connection.address.clone();
             let connections = vec![connection];
             let new = Peer { traffic, since, connections, latency: None, agent: None, ping_failures: 0 };
+            new.tell_path();
             self.peers.insert(peer, new);
             self.count_peers();
             self.inbox.push_back(peers::Event::Connected(peer, direction));
             tracing::debug!(%peer, %address, ?direction, "connected");
             self.announce(Event::PeerConnected { peer, address });
         }
+        self.found(peer);
         if let Some(connecting) = self.connecting.remove(&id) {
             self.inbox.push_back(peers::Event::Wanted(peer));
             let _ = connecting.reply.send(Ok(peer));
@@ -75,6 +90,7 @@ impl Runner {
     pub(super) fn on_closed(&mut self, peer: PeerId, id: ConnectionId, remaining: u32) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.connections.retain(|connection| connection.id != id);
+            known.tell_path();
             if let Some(left) = known.connections.first() {
                 self.inbox.push_back(peers::Event::Connected(peer, left.direction));
             }
@@ -83,6 +99,7 @@ impl Runner {
             self.count_peers();
             self.swarm.behaviour_mut().scout.forget(peer);
             self.inbox.push_back(peers::Event::Disconnected(peer));
+            self.consult_places(relay::Event::Gone(peer));
             tracing::debug!(%peer, "disconnected");
             self.announce(Event::PeerDisconnected { peer });
         }
@@ -105,10 +122,11 @@ impl Runner {
     }
 
     pub(super) fn on_dial_error(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
-        self.instruments.dials.add(1, &[KeyValue::new("result", dial_result(error))]);
+        self.instruments.dials.add(1, &[KeyValue::new("result", dials::result(error))]);
         tracing::debug!(peer = peer.map(tracing::field::display), reason = describe(error), "dial failed");
         if let Some(peer) = peer {
             self.inbox.push_back(peers::Event::DialFailed(peer));
+            self.not_found(peer, describe(error));
         }
         if let Some(connecting) = self.connecting.remove(&id) {
             let reason = describe(error);
@@ -121,6 +139,8 @@ impl Runner {
 
     pub(super) fn on_incoming_error(&mut self, from: &Multiaddr, error: &ListenError) {
         let what = match error {
+            ListenError::Denied { cause } if let Some(NotAdmitted(what)) = cause.downcast_ref() => *what,
+            ListenError::Denied { cause } if cause.downcast_ref::<KeptAway>().is_some() => Refused::Blocked,
             ListenError::Denied { .. } => Refused::Connection,
             _ => Refused::Handshake,
         };
@@ -129,6 +149,7 @@ impl Runner {
     }
 
     pub(super) fn on_identified(&mut self, peer: PeerId, info: &identify::Info) {
+        self.look_for_relay(peer, info);
         let Some(known) = self.peers.get_mut(&peer) else { return };
         known.agent = Some(info.agent_version.chars().take(MAX_AGENT_CHARS).collect());
         if !info.protocols.contains(&scout::PROTOCOL) {
@@ -145,6 +166,9 @@ impl Runner {
             addresses.truncate(choice::MAX_ADDRESSES);
         }
         self.swarm.behaviour_mut().scout.add(peer, &addresses);
+        if !self.manager.is_bootnode(peer) {
+            self.memory.met(peer, &addresses);
+        }
         self.inbox.push_back(peers::Event::Heard(peer, addresses, Source::Itself));
         self.inbox.push_back(peers::Event::CanSearch);
     }
@@ -157,6 +181,7 @@ impl Runner {
             .filter_map(|known| known.connections.first())
             .any(|connection| choice::is_loopback(&connection.address));
         let addresses = choice::of_hearsay(told, peer, near);
+        self.heard_where(peer, &addresses);
         self.inbox.push_back(peers::Event::Heard(peer, addresses, Source::Hearsay));
     }
 
@@ -172,6 +197,7 @@ impl Runner {
                 known.ping_failures = 0;
                 known.latency = Some(round_trip);
                 known.traffic.latency(round_trip);
+                self.instruments.round_trip.record(round_trip.as_secs_f64(), &[]);
             }
             Err(ping::Failure::Unsupported) => {}
             Err(error) => {
@@ -190,11 +216,17 @@ impl Runner {
             .peers
             .iter()
             .filter_map(|(peer, known)| {
-                let connection = known.connections.first()?;
+                // Of two, a direct one is about to replace the other.
+                let connection = known.connections.iter().min_by_key(|connection| connection.relayed)?;
+                let (bytes_sent, bytes_received) = known.traffic.bytes();
                 let since = known.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 Some(PeerInfo {
                     peer_id: *peer,
                     address: connection.address.clone(),
+                    transport: connection.route.map(|route| route.transport.as_str().to_owned()),
+                    path: if connection.relayed { Path::Relayed } else { Path::Direct },
+                    bytes_sent,
+                    bytes_received,
                     direction: connection.direction,
                     connections: known.connections.len(),
                     connected_since: since.as_secs(),
@@ -210,34 +242,51 @@ impl Runner {
     }
 }
 
+/// How a connection runs; for an inbound one the listener tells.
+fn route(endpoint: &ConnectedPoint) -> Option<Route> {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => Route::of(address),
+        ConnectedPoint::Listener { local_addr, .. } => Route::of(local_addr),
+    }
+}
+
 impl Peer {
-    /// Of two connections, the one to close; both sides come to the same answer. Of two that the sides opened towards each other,
+    /// Tells the metrics whether there is a way without a relay.
+    fn tell_path(&self) {
+        self.traffic.set_relayed(self.connections.iter().all(|connection| connection.relayed));
+    }
+
+    /// A connection turns out to have been made for nothing but to see whether it can be made.
+    pub(super) fn mark_tried(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.tried = true;
+        }
+    }
+
+    /// Where it is reached without a relay, and whether this node found it there.
+    pub(super) fn direct_address(&self) -> Option<(Multiaddr, bool)> {
+        let direct = self.connections.iter().find(|connection| !connection.relayed && !connection.tried)?;
+        Some((direct.address.clone(), direct.direction == Direction::Outbound))
+    }
+
+    /// Of two connections, the one to close; both sides come to the same answer. One that was made to see whether it can be made goes
+    /// first, and a relayed one gives way to a direct one. Of two that the sides opened towards each other,
     /// the one opened by the peer with the greater id; of two opened by the same side, the older one: whoever dials again
     /// has lost the first.
     fn loser(&self, local: PeerId, peer: PeerId) -> Option<ConnectionId> {
         let [first, second, ..] = self.connections.as_slice() else { return None };
+        for worse in [|connection: &Connection| connection.tried, |connection: &Connection| connection.relayed] {
+            match (worse(first), worse(second)) {
+                (true, false) => return Some(first.id),
+                (false, true) => return Some(second.id),
+                _ => {}
+            }
+        }
         if first.direction == second.direction {
             return Some(first.id);
         }
         let losing = if local < peer { Direction::Inbound } else { Direction::Outbound };
         Some(if first.direction == losing { first.id } else { second.id })
-    }
-}
-
-/// Every value of the label `result` of `p2p_dials`: `ok`, and those of [`dial_result`].
-pub(super) const DIAL_RESULTS: [&str; 8] =
-    ["ok", "myself", "no_address", "not_needed", "aborted", "wrong_peer", "limit", "unreachable"];
-
-/// How a dial ended, as the label `result` of `p2p_dials`.
-pub(super) fn dial_result(error: &DialError) -> &'static str {
-    match error {
-        DialError::LocalPeerId { .. } => "myself",
-        DialError::NoAddresses => "no_address",
-        DialError::DialPeerConditionFalse(_) => "not_needed",
-        DialError::Aborted => "aborted",
-        DialError::WrongPeerId { .. } => "wrong_peer",
-        DialError::Denied { .. } => "limit",
-        DialError::Transport(_) => "unreachable",
     }
 }
 
@@ -257,7 +306,7 @@ pub(super) fn describe(error: &DialError) -> String {
     }
 }
 
-fn innermost(error: &dyn Error) -> String {
+pub(super) fn innermost(error: &dyn Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;

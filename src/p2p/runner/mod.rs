@@ -2,7 +2,12 @@
 
 mod commands;
 mod connections;
+mod dials;
+mod find;
+mod memory;
 mod messages;
+mod reach;
+mod steering;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
@@ -17,30 +22,40 @@ use opentelemetry::KeyValue;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Sleep;
 
+use super::address::choice;
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::command::Command;
-use super::event::Event;
+use super::direct::Desk;
+use super::event::{Event, GivenUp};
 use super::gossip::Heard;
 use super::handle::ConnectError;
 use super::identity::Identity;
 use super::limits::RateLimiter;
 use super::metrics::{Refusals, Refused, Traffic};
 use super::peers::{self, Action, Manager};
+use super::relay;
 use super::scout::Found;
 use super::topics::Topic;
 use super::transport::{self, Pace};
 use crate::telemetry::catalogue;
 use crate::telemetry::instruments::P2pInstruments;
 use connections::Peer;
+use find::Finding;
+pub(crate) use memory::Memory;
+pub(crate) use reach::Reach;
 
 /// How long a stopping node waits for its connections to close in good order.
 const CLOSE_GRACE: Duration = Duration::from_millis(300);
+
+/// … and for a slow disk.
+const WRITE_GRACE: Duration = Duration::from_secs(2);
 
 /// What a runner is made of.
 pub(crate) struct Parts {
     pub(crate) swarm: Swarm<Behaviour>,
     pub(crate) pace: Pace,
     pub(crate) manager: Manager,
+    pub(crate) reach: Reach,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) topics: BTreeSet<Topic>,
@@ -48,6 +63,8 @@ pub(crate) struct Parts {
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) traffic: Traffic,
     pub(crate) authors: RateLimiter,
+    pub(crate) memory: Memory,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) identity: Identity,
 }
 
@@ -56,6 +73,7 @@ pub(crate) struct Runner {
     /// How long each address of a dial waits.
     pace: Pace,
     manager: Manager,
+    reach: Reach,
     /// What the manager is still to be told.
     inbox: VecDeque<peers::Event>,
     /// When the manager wants to be woken.
@@ -68,8 +86,12 @@ pub(crate) struct Runner {
     doubles: VecDeque<(Instant, PeerId)>,
     /// Dials for `connect` commands; bounded by the limit of pending outgoing connections.
     connecting: HashMap<ConnectionId, Connecting>,
+    /// Peers that are being looked for.
+    finding: HashMap<PeerId, Finding>,
+    desk: Arc<Desk>,
     topics: BTreeSet<Topic>,
     authors: RateLimiter,
+    memory: Memory,
     events: broadcast::Sender<Event>,
     instruments: P2pInstruments,
     refusals: Arc<Refusals>,
@@ -86,21 +108,29 @@ struct Connecting {
 
 impl Runner {
     pub(crate) fn new(parts: Parts) -> Self {
-        catalogue::P2P_DIALS.start_at_zero(&parts.instruments.dials, connections::DIAL_RESULTS);
+        catalogue::P2P_DIALS.start_at_zero(&parts.instruments.dials, dials::RESULTS);
+        catalogue::P2P_HOLE_PUNCHES.start_at_zero(&parts.instruments.hole_punches, reach::PUNCH_RESULTS);
         let joined = parts.topics.iter().map(|topic| peers::Event::Joined(topic.clone(), Vec::new()));
+        let known = parts.memory.known_addresses().into_iter();
+        // Hearsay, since it is of another time.
+        let known = known.map(|(peer, at)| peers::Event::Heard(peer, at, peers::Source::Hearsay));
         Self {
-            inbox: joined.chain([peers::Event::Wake]).collect(),
+            inbox: joined.chain(known).chain([peers::Event::Wake]).collect(),
             swarm: parts.swarm,
             pace: parts.pace,
             manager: parts.manager,
+            reach: parts.reach,
             manager_wake: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
             peers: HashMap::new(),
             doubles: VecDeque::new(),
             connecting: HashMap::new(),
+            finding: HashMap::new(),
+            desk: parts.desk,
             topics: parts.topics,
             authors: parts.authors,
+            memory: parts.memory,
             events: parts.events,
             instruments: parts.instruments,
             refusals: parts.refusals,
@@ -126,6 +156,7 @@ impl Runner {
                 () = self.timer.as_mut(), if self.timer_at.is_some() => self.on_timer(),
             }
         };
+        self.desk.stop().await;
         self.close().await;
         if let Some(reply) = stop {
             let _ = reply.send(());
@@ -133,6 +164,10 @@ impl Runner {
     }
 
     async fn close(&mut self) {
+        let known = self.memory.write_known(Instant::now(), true);
+        for topic in self.memory.waiting.topics() {
+            self.give_up(&topic, GivenUp::Stopped);
+        }
         let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in connected {
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -143,6 +178,9 @@ impl Runner {
             }
         };
         let _ = tokio::time::timeout(CLOSE_GRACE, closed).await;
+        if let Some(known) = known {
+            let _ = tokio::time::timeout(WRITE_GRACE, known).await;
+        }
     }
 
     /// Tells the manager what has happened and does what it says, until it has nothing more to say.
@@ -168,20 +206,22 @@ impl Runner {
         let schedule = transport::schedule(addresses);
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(schedule.iter().map(|(address, _)| address.clone()).collect())
-            // From the listening port, two nodes that dial each other would meet in one TCP connection with two
-            // initiators; and a port pair in TIME_WAIT would forbid the redial.
-            .allocate_new_port()
-            .build();
+            .addresses(schedule.iter().map(|(address, _)| address.clone()).collect());
+        // From the listening port, two nodes that dial each other would meet in one TCP connection with two initiators; and a port pair
+        // in TIME_WAIT would forbid the redial. A bootnode does not dial back, and where it sees this node is where others are to
+        // knock when they make their way through a NAT.
+        let seen_by_others =
+            self.manager.is_bootnode(peer) && !schedule.iter().any(|(address, _)| choice::is_loopback(address));
+        let options = if seen_by_others { options } else { options.allocate_new_port() }.build();
         if let Err(error) = self.pace.during(schedule, || self.swarm.dial(options)) {
-            self.instruments.dials.add(1, &[KeyValue::new("result", connections::dial_result(&error))]);
+            self.instruments.dials.add(1, &[KeyValue::new("result", dials::result(&error))]);
             self.inbox.push_back(peers::Event::DialFailed(peer));
         }
     }
 
     fn set_timer(&mut self) {
         let double = self.doubles.front().map(|(at, _)| *at);
-        let at = [self.manager_wake, double].into_iter().flatten().min();
+        let at = [self.manager_wake, double, self.reach.wake, self.memory.wake_at()].into_iter().flatten().min();
         if at != self.timer_at {
             self.timer_at = at;
             if let Some(at) = at {
@@ -194,6 +234,11 @@ impl Runner {
         self.timer_at = None;
         let now = Instant::now();
         self.close_doubles(now);
+        self.expire_waiting(now);
+        self.memory.write_known(now, false);
+        if self.reach.wake.is_some_and(|at| at <= now) {
+            self.consult_places(relay::Event::Wake);
+        }
         if self.manager_wake.is_some_and(|at| at <= now) {
             self.inbox.push_back(peers::Event::Wake);
         }
@@ -215,7 +260,11 @@ impl Runner {
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 self.on_incoming_error(&send_back_addr, &error);
             }
-            SwarmEvent::NewListenAddr { address, .. } => tracing::info!(%address, "listening"),
+            SwarmEvent::NewListenAddr { listener_id, address } => self.on_listening(listener_id, address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listening_no_more(&address),
+            SwarmEvent::ExternalAddrConfirmed { address } => tracing::info!(%address, "reachable from outside"),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. }
+                if self.on_place_closed(listener_id, reason.as_ref().err()) => {}
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 tracing::error!(?addresses, %error, "a listener failed; nobody can reach this node there any more");
             }
@@ -236,6 +285,8 @@ impl Runner {
             BehaviourEvent::Scout(Found::Members(topic, members)) => {
                 self.inbox.push_back(peers::Event::Members(topic, members));
             }
+            BehaviourEvent::Scout(Found::Ended(peer)) => self.on_search_ended(peer),
+            BehaviourEvent::Direct(arrived) => self.desk.take(arrived),
             BehaviourEvent::Scout(Found::RecordRefused) => self.refusals.add(Refused::Record, 1),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, &info);
@@ -243,7 +294,7 @@ impl Runner {
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => {
                 self.on_ping(peer, connection, result);
             }
-            _ => {}
+            other => self.on_reach_event(other),
         }
     }
 
@@ -282,7 +333,8 @@ impl Runner {
             }
             self.inbox.push_back(peers::Event::Subscribed(peer, topic.clone()));
         }
-        self.announce(Event::PeerJoinedTopic { peer, topic });
+        self.announce(Event::PeerJoinedTopic { peer, topic: topic.clone() });
+        self.hand_on_waiting(&topic);
     }
 
     /// Tells the subscribers; without any there is nobody to tell.

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod metered;
+mod negotiation;
 mod paced;
 mod secure_websocket;
 
@@ -22,6 +23,7 @@ pub use super::metrics::Traffic;
 use crate::tls::CertificateFiles;
 pub use certificate::{CertificateError, WebRtcCertificate};
 use metered::Metered;
+pub(crate) use negotiation::Flow;
 pub use paced::Pace;
 use paced::Paced;
 pub(crate) use paced::schedule;
@@ -29,8 +31,10 @@ use secure_websocket::SecureWebSocket;
 
 /// From first packet to multiplexed channel; a stranger who stalls the handshake is dropped then.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Substreams of one connection: each protocol holds one or two, and Kademlia opens one per request.
-const MAX_SUBSTREAMS: usize = 128;
+/// Substreams of our own on a connection beside the peer's, and those that are refused and still to be closed.
+const MORE_STREAMS: usize = 128;
+/// Yamux wants 256 KiB for each within 1 GiB.
+const MOST_STREAMS: usize = 4_096;
 /// Bytes that a QUIC peer may send on one stream, and on all together, before this node has read them.
 const QUIC_STREAM_WINDOW: u32 = 1 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 4 << 20;
@@ -46,6 +50,8 @@ pub struct Parts<'a> {
     pub keypair: &'a Keypair,
     /// Where bytes are counted.
     pub traffic: Traffic,
+    /// Substreams that a peer may have open on one connection.
+    pub streams: usize,
     /// The certificate for secure WebSocket; without it there is none to listen on.
     pub tls: Option<CertificateFiles>,
     /// Authorities to trust beside the well-known ones when dialling secure WebSocket.
@@ -61,12 +67,12 @@ pub struct Parts<'a> {
 /// # Errors
 /// When a key or certificate cannot be used.
 pub fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
-    let Parts { keypair, traffic, tls, trusted, webrtc, relay } = parts;
+    let Parts { keypair, traffic, streams, tls, trusted, webrtc, relay } = parts;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let quic = {
         let mut config = quic::Config::new(keypair);
         config.handshake_timeout = HANDSHAKE_TIMEOUT;
-        config.max_concurrent_stream_limit = MAX_SUBSTREAMS as u32;
+        config.max_concurrent_stream_limit = u32::try_from(streams).unwrap_or(u32::MAX);
         config.max_stream_data = QUIC_STREAM_WINDOW;
         config.max_connection_data = QUIC_CONNECTION_WINDOW;
         quic::tokio::Transport::new(config).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
@@ -81,24 +87,24 @@ pub fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
     let websocket = {
         let mut config = websocket::Config::new(resolving(tcp())?);
         config.set_max_data_size(MAX_WEBSOCKET_FRAME);
-        secured(SecureWebSocket::new(config, tls, trusted)?, keypair)?
+        secured(SecureWebSocket::new(config, tls, trusted)?, keypair, streams)?
     };
-    let plain = secured(tcp(), keypair)?
+    let plain = secured(tcp(), keypair, streams)?
         .or_transport(quic)
         .map(|either, _| either.into_inner())
         .or_transport(webrtc)
         .map(|either, _| either.into_inner())
         .boxed();
     // The resolving transport takes every address, so it comes last.
-    let all = secured(relay, keypair)?
+    let all = secured(relay, keypair, streams)?
         .or_transport(websocket)
         .map(|either, _| either.into_inner())
         .or_transport(resolving(plain)?)
         .map(|either, _| either.into_inner());
     let all = TransportTimeout::new(all, HANDSHAKE_TIMEOUT)
         .map(move |(peer, muxer), _| {
-            let traffic = traffic.of(peer);
-            (peer, StreamMuxerBox::new(Metered::new(muxer, traffic)))
+            let metered = Metered::new(muxer, traffic.of(peer), streams, traffic.refusals().clone());
+            (peer, StreamMuxerBox::new(metered))
         })
         .boxed();
     let pace = Pace::default();
@@ -106,7 +112,7 @@ pub fn build(parts: Parts<'_>) -> io::Result<(Upgraded, Pace)> {
 }
 
 /// `transport` with noise and yamux on top.
-fn secured<T>(transport: T, keypair: &Keypair) -> io::Result<Upgraded>
+fn secured<T>(transport: T, keypair: &Keypair, streams: usize) -> io::Result<Upgraded>
 where
     T: Transport + Send + Unpin + 'static,
     T::Output: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -115,7 +121,8 @@ where
     T::ListenerUpgrade: Send,
 {
     let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(MAX_SUBSTREAMS);
+    // Above the limit streams are refused one by one; here, the connection would be cut.
+    yamux.set_max_num_streams(streams.saturating_add(MORE_STREAMS).min(MOST_STREAMS));
     let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
     Ok(transport
         .upgrade(Version::V1Lazy)
