@@ -231,7 +231,6 @@ fn unset_variable() {
 fn not_in_this_version() {
     one("[web]\n[turn]\nengine = \"embedded\"", (2, 2), "turn", "TURN servers are not part", "remove");
     one("[web]\n[ports]\nturn = 3478", (3, 1), "turn", "TURN servers are not part", "remove");
-    one("[[nodes]]\nmdns = true", (2, 8), "true", "mDNS discovery is not part", "mdns = false");
     one(
         "[web]\n[restart]\npolicy = \"sometimes\"",
         (3, 10),

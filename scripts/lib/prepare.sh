@@ -10,6 +10,7 @@ readonly TOOLS="
     unshare:util-linux
     setsid:util-linux
     mount:mount
+    nft:nftables
     python3:python3
     promtool:prometheus
     prometheus:prometheus

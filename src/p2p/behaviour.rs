@@ -24,7 +24,7 @@ const PROTOCOL_VERSION: &str = "hippius/1.0.0";
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// Time for an answer: a busy peer is given seconds, a silent one is not waited for until the next ping is due.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Nothing that identify tells changes while a connection lives, so it is told once at the start and then hardly ever.
+/// Hardly anything that identify tells changes while a connection lives, so it is told once at the start and then hardly ever.
 const IDENTIFY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// All protocols of a node. The limits come first, so that a refused connection costs the others nothing.
@@ -82,6 +82,8 @@ impl Behaviour {
         let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
             .with_agent_version(concat!("hippius/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_interval(IDENTIFY_INTERVAL)
+            // Except for where it can be found: a place at a relay comes after the connection with the relay.
+            .with_push_listen_addr_updates(true)
             // The connection manager keeps the addresses.
             .with_cache_size(0);
         Ok(Self {

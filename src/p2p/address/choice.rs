@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
 use super::{ip, parse_dial, without_peer};
@@ -11,6 +12,10 @@ pub(crate) const MAX_ADDRESSES: usize = 8;
 /// … and of one kind, as long as there are others: a machine with many interfaces has many of its own network, of which others
 /// elsewhere can use none.
 const MAX_OF_SCOPE: usize = 4;
+/// Relayed ones among them: a relay tells all addresses that it has, of which one is enough to find it.
+const MAX_RELAYED: usize = 2;
+/// Place of the best relayed address: behind the best direct ones, and before the manager forgets the rest.
+const RELAYED_AT: usize = 3;
 
 /// From where an address can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +50,15 @@ pub(crate) fn dialable(address: &Multiaddr, peer: PeerId) -> Option<Multiaddr> {
         // A link-local address is of use only with the name of an interface, which a multiaddr does not carry.
         IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local(),
     };
-    let named = parse_dial(address).ok()?;
-    (usable && named.is_none_or(|named| named == peer)).then(|| without_peer(address.clone()))
+    // A relayed address need not say whom it leads to, as long as it is clear who told it.
+    let complete =
+        if is_open_circuit(address) { address.clone().with(Protocol::P2p(peer)) } else { address.clone() };
+    let named = parse_dial(&complete).ok()?;
+    (usable && named.is_none_or(|named| named == peer)).then(|| without_peer(complete))
+}
+
+fn is_open_circuit(address: &Multiaddr) -> bool {
+    address.iter().last() == Some(Protocol::P2pCircuit)
 }
 
 /// What a peer says of itself, best first: the address at which it was seen, then those of the same kind. Loopback addresses
@@ -78,12 +90,16 @@ fn usable(addresses: &[Multiaddr], peer: PeerId, loopback: bool) -> Vec<Multiadd
 
 fn pick(addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
     let mut scopes = Vec::new();
-    let (mut picked, rest): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| {
+    // Without the peer's name a relayed address ends in the circuit.
+    let (relayed, direct): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_open_circuit);
+    let (mut picked, rest): (Vec<_>, Vec<_>) = direct.into_iter().partition(|address| {
         let scope = ip(address).map(scope);
         scopes.push(scope);
         scopes.iter().filter(|other| **other == scope).count() <= MAX_OF_SCOPE
     });
     picked.extend(rest);
+    let at = picked.len().min(RELAYED_AT);
+    picked.splice(at..at, relayed.into_iter().take(MAX_RELAYED));
     picked.truncate(MAX_ADDRESSES);
     picked
 }

@@ -129,7 +129,7 @@ pub enum AddressError {
     #[error("is of no transport that a node has")]
     NoTransport,
     /// A peer id where none belongs.
-    #[error("has a peer id, which a listen address has not")]
+    #[error("has a peer id, which does not belong there")]
     PeerId,
     /// Does not say who is there.
     #[error("does not end in /p2p/PEER_ID")]

@@ -1,0 +1,162 @@
+//! AutoNAT v2's answering side: libp2p's, but nobody can make it dial a third party.
+//!
+//! The protocol lets a client name any address, if it pays with some data. Here it must be of the host that the client is seen at:
+//! a bootnode is no means to knock on doors of others, or of the network that it stands in.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use libp2p::autonat::v2::server::Behaviour;
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use super::Tried;
+use crate::p2p::address;
+use crate::p2p::limits::{MAX_AUTHORS, RateLimiter};
+use crate::p2p::metrics::{Refusals, Refused};
+use crate::token_bucket::Rate;
+
+/// Dials for one peer: it has a few addresses to be tried when it starts, and new ones hardly ever.
+const DIALS: Rate = Rate::one_each(16, Duration::from_secs(30));
+
+/// A dial that a client asked for and does not get.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the client may not have this address dialled")]
+struct NotForYou;
+
+type Inner = Behaviour<rand::rngs::StdRng>;
+
+/// See the module's comment.
+pub(crate) struct DialBacks {
+    inner: Inner,
+    /// Where each connected peer is seen.
+    seen: HashMap<ConnectionId, (PeerId, IpAddr)>,
+    /// Dials under way for clients.
+    dialling: HashSet<ConnectionId>,
+    rates: RateLimiter,
+    refusals: Arc<Refusals>,
+    tried: Option<Tried>,
+}
+
+impl DialBacks {
+    pub(crate) fn new(refusals: Arc<Refusals>) -> Self {
+        Self {
+            inner: Behaviour::new(rand::make_rng()),
+            seen: HashMap::new(),
+            dialling: HashSet::new(),
+            rates: RateLimiter::new(DIALS, MAX_AUTHORS),
+            refusals,
+            tried: None,
+        }
+    }
+
+    fn may_dial(&mut self, peer: PeerId, addresses: &[Multiaddr], now: Instant) -> bool {
+        let is_its_own = |address: &Multiaddr| {
+            address::ip(address)
+                .is_some_and(|ip| self.seen.values().any(|(client, seen)| *client == peer && *seen == ip))
+                && address::Route::of(address).is_some_and(|route| !route.relayed)
+        };
+        addresses.iter().all(is_its_own) && self.rates.admit(peer, 1, now)
+    }
+}
+
+impl NetworkBehaviour for DialBacks {
+    type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = Tried;
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        if self.dialling.contains(&id)
+            && !peer.is_some_and(|peer| self.may_dial(peer, addresses, Instant::now()))
+        {
+            self.refusals.add(Refused::DialBack, 1);
+            return Err(ConnectionDenied::new(NotForYou));
+        }
+        Ok(Vec::new())
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_inbound_connection(id, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_outbound_connection(id, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match &event {
+            FromSwarm::ConnectionEstablished(made) => {
+                if self.dialling.remove(&made.connection_id) {
+                    self.tried = Some(Tried { peer: made.peer_id, connection: made.connection_id });
+                }
+                if let Some(ip) = address::ip(made.endpoint.get_remote_address()) {
+                    self.seen.insert(made.connection_id, (made.peer_id, ip));
+                }
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.seen.remove(&closed.connection_id);
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.dialling.remove(&failure.connection_id);
+            }
+            _ => {}
+        }
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.inner.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some(tried) = self.tried.take() {
+            return Poll::Ready(ToSwarm::GenerateEvent(tried));
+        }
+        loop {
+            match self.inner.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => {
+                    tracing::debug!(client = %event.client, address = %event.tested_addr, "dialled back");
+                }
+                Poll::Ready(ToSwarm::Dial { opts }) => {
+                    self.dialling.insert(opts.connection_id());
+                    return Poll::Ready(ToSwarm::Dial { opts });
+                }
+                Poll::Ready(other) => {
+                    return Poll::Ready(other.map_out(|_| unreachable!("taken by the arm above")));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
