@@ -71,7 +71,7 @@ fn what_happens_to_the_files_after_they_were_opened_changes_nothing() {
     fs::write(dir.path().join("a.log.1"), line(1, "one")).unwrap();
     fs::write(&path, line(2, "two")).unwrap();
     let history = History::open(dir.path(), &["a".to_owned()]).unwrap();
-    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(line(3, "later").as_bytes()).unwrap();
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(line(3, "later").as_bytes()).unwrap();
     fs::remove_file(dir.path().join("a.log.1")).unwrap();
     fs::rename(&path, dir.path().join("a.log.1")).unwrap();
     fs::write(&path, line(4, "later")).unwrap();
