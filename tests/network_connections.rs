@@ -72,6 +72,20 @@ fn without_its_bootnode_the_others_stay_connected() {
 }
 
 #[test]
+fn a_node_that_is_restarted_finds_the_others_without_the_bootnode() {
+    let network = Network::up(TOPOLOGY);
+    let metrics = network.status().metrics;
+    wait_all_connected(&metrics);
+    network.run_ok(&["stop", "bootnode"]);
+    network.run_ok(&["restart", "node-1"]);
+    wait_until("the nodes are connected to each other", || {
+        ["node-0", "node-1", "node-2"].iter().all(|name| connected(&metrics, name) == Some(2.0))
+    });
+    assert!(network.read("data/node-1/peers.json").contains(&network.process("node-2").peer_id.unwrap()));
+    network.down();
+}
+
+#[test]
 fn a_node_that_is_restarted_is_taken_back() {
     let network = Network::up(TOPOLOGY);
     let metrics = network.status().metrics;

@@ -31,8 +31,10 @@ async fn on_a_terminal_one_can_complete_send_and_see_messages_above_the_prompt()
     node.handle.join(lobby()).await.unwrap();
     friend.handle.join(lobby()).await.unwrap();
     node.handle.connect(friend.address().await).await.unwrap();
+    friend.handle.publish(lobby(), "early").await.unwrap();
     eventually("the friend can reach the node", || async {
-        friend.handle.publish(lobby(), "early").await.unwrap().peers == 1
+        friend.subscribers("lobby").await == 1
+            && node.handle.past_messages(lobby(), 1).await.unwrap().is_some_and(|past| past.len() == 1)
     })
     .await;
     let mut heard = friend.handle.subscribe_events().unwrap();
@@ -78,6 +80,7 @@ async fn on_a_terminal_one_can_complete_send_and_see_messages_above_the_prompt()
     };
 
     shows("lobby> ").await;
+    shows("(earlier) [lobby] ").await;
     keyboard.write_all(b"/jo\tnews\r").unwrap();
     shows("joined news").await;
     keyboard.write_all(b"/send lo\thello\r").unwrap();

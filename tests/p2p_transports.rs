@@ -106,6 +106,35 @@ async fn one_connection_is_made_by_the_best_transport() {
     assert_eq!(peer.connections, 1);
 }
 
+#[tokio::test]
+async fn two_that_dial_each_other_by_different_transports_keep_one_connection() {
+    let both = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
+    let mut doubles = 0;
+    for _ in 0..5 {
+        let (left, right) = (
+            node(NodeRole::Bootnode, listening_on(&both)).await,
+            node(NodeRole::Bootnode, listening_on(&both)).await,
+        );
+        let at = async |node: &TestNode, transport: &str| {
+            let all = node.handle.listen_addrs().await.unwrap();
+            all.into_iter().find(|address| address.to_string().contains(transport)).unwrap()
+        };
+        let (by_tcp, by_quic) = (at(&right, "/tcp/").await, at(&left, "/quic-v1").await);
+        let dials = tokio::join!(left.handle.connect(by_tcp), right.handle.connect(by_quic));
+        assert!(dials.0.is_ok() && dials.1.is_ok(), "{dials:?}");
+        let connections = async |node: &TestNode| {
+            node.handle.peers().await.unwrap().first().map_or(0, |peer| peer.connections)
+        };
+        doubles += usize::from(connections(&left).await == 2 || connections(&right).await == 2);
+        eventually("one connection on both sides", || async {
+            connections(&left).await == 1 && connections(&right).await == 1
+        })
+        .await;
+        talk(&left, &right).await;
+    }
+    assert!(doubles > 0, "no double dial came about, so nothing was tested");
+}
+
 /// Writes a fresh certificate for `localhost`, signed by itself.
 fn write_certificate(folder: &Path) -> CertificateFiles {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

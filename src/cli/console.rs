@@ -6,12 +6,16 @@
 
 mod absent;
 pub mod command;
+mod direct;
 mod editing;
 mod events;
+mod files;
 mod render;
 mod script;
 mod session;
+mod steering;
 mod terminal;
+mod who;
 
 use std::io::{self, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};

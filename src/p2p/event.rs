@@ -6,6 +6,9 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::blocklist::BlockedBy;
+use super::direct::PrivateMessage;
+use super::direct::transfer::TransferInfo;
 use super::topics::{Message, Topic, as_text};
 
 /// Events kept for a subscriber that is slow; a slower one is told how many it lost.
@@ -49,6 +52,50 @@ pub enum Event {
     },
     /// A message arrived on a topic this node has joined.
     Message(#[serde(with = "shared")] Arc<Message>),
+    /// A message of this node that waited for a subscriber was handed on.
+    MessageDelivered {
+        /// Where.
+        topic: Topic,
+        /// Which; as the answer to the publishing said.
+        id: String,
+        /// How many peers it was handed to.
+        peers: usize,
+    },
+    /// A message of this node that waited for a subscriber reached nobody and is dropped.
+    MessageGivenUp {
+        /// Where.
+        topic: Topic,
+        /// Which.
+        id: String,
+        /// Why.
+        reason: GivenUp,
+    },
+    /// A peer is kept away from now on.
+    PeerBlocked {
+        /// Who.
+        #[serde(with = "as_text")]
+        peer: PeerId,
+        /// Who keeps it away.
+        by: BlockedBy,
+    },
+    /// The user lets a peer in again.
+    PeerUnblocked {
+        /// Who.
+        #[serde(with = "as_text")]
+        peer: PeerId,
+    },
+    /// A peer has sent this node a private message.
+    PrivateMessage(#[serde(with = "shared")] Arc<PrivateMessage>),
+    /// A peer offers a file; somebody must accept or refuse it.
+    FileOffered(TransferInfo),
+    /// A file is on its way; at most twice a second for each.
+    FileProgress(TransferInfo),
+    /// A file has arrived and is in the folder of received files.
+    FileReceived(TransferInfo),
+    /// A file has arrived at the peer, which has confirmed it.
+    FileSent(TransferInfo),
+    /// A file was refused, cancelled, interrupted or given up.
+    FileFailed(TransferInfo),
     /// The subscriber was too slow: this many events are lost to it.
     Lagged {
         /// How many.
@@ -56,12 +103,74 @@ pub enum Event {
     },
 }
 
+/// Why a waiting message was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GivenUp {
+    /// Nobody joined the topic in time.
+    NobodyCame,
+    /// This node has left the topic.
+    Left,
+    /// This node stops.
+    Stopped,
+    /// The peers that came could not take it.
+    Failed,
+}
+
 impl Event {
+    /// Every `type`, as the documentation lists them.
+    pub const TYPES: [&str; 17] = [
+        "subscribed",
+        "peer_connected",
+        "peer_disconnected",
+        "peer_joined_topic",
+        "peer_left_topic",
+        "message",
+        "message_delivered",
+        "message_given_up",
+        "peer_blocked",
+        "peer_unblocked",
+        "private_message",
+        "file_offered",
+        "file_progress",
+        "file_received",
+        "file_sent",
+        "file_failed",
+        "lagged",
+    ];
+
+    /// Its `type`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Subscribed => "subscribed",
+            Event::PeerConnected { .. } => "peer_connected",
+            Event::PeerDisconnected { .. } => "peer_disconnected",
+            Event::PeerJoinedTopic { .. } => "peer_joined_topic",
+            Event::PeerLeftTopic { .. } => "peer_left_topic",
+            Event::Message(_) => "message",
+            Event::MessageDelivered { .. } => "message_delivered",
+            Event::MessageGivenUp { .. } => "message_given_up",
+            Event::PeerBlocked { .. } => "peer_blocked",
+            Event::PeerUnblocked { .. } => "peer_unblocked",
+            Event::PrivateMessage(_) => "private_message",
+            Event::FileOffered(_) => "file_offered",
+            Event::FileProgress(_) => "file_progress",
+            Event::FileReceived(_) => "file_received",
+            Event::FileSent(_) => "file_sent",
+            Event::FileFailed(_) => "file_failed",
+            Event::Lagged { .. } => "lagged",
+        }
+    }
+
     /// The topic this is about, if it is about one.
     #[must_use]
     pub fn topic(&self) -> Option<&Topic> {
         match self {
-            Event::PeerJoinedTopic { topic, .. } | Event::PeerLeftTopic { topic, .. } => Some(topic),
+            Event::PeerJoinedTopic { topic, .. }
+            | Event::PeerLeftTopic { topic, .. }
+            | Event::MessageDelivered { topic, .. }
+            | Event::MessageGivenUp { topic, .. } => Some(topic),
             Event::Message(message) => Some(&message.topic),
             _ => None,
         }
@@ -74,14 +183,14 @@ mod shared {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use super::Message;
-
-    pub fn serialize<S: Serializer>(message: &Arc<Message>, serializer: S) -> Result<S::Ok, S::Error> {
-        Message::serialize(message, serializer)
+    pub fn serialize<T: Serialize, S: Serializer>(message: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        T::serialize(message, serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Message>, D::Error> {
-        Message::deserialize(deserializer).map(Arc::new)
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
     }
 }
 
@@ -132,7 +241,7 @@ mod tests {
         };
         let event = Event::Message(Arc::new(message));
         let json = serde_json::to_value(&event).unwrap();
-        assert_eq!(json["type"], "message");
+        assert_eq!(json["type"], event.kind());
         assert_eq!(json["text"], "hi");
         assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
     }

@@ -237,8 +237,9 @@ struct Door {
 struct Reading {
     from: PeerId,
     messages: usize,
-    /// Subscriptions and their ends, and the topic of the last one that was let through.
+    /// Subscriptions and their ends, those let through, and the topic of the last of these.
     subscriptions: usize,
+    taken: usize,
     last_topic: Option<TopicHash>,
 }
 
@@ -263,6 +264,7 @@ impl Door {
         reading.subscriptions += 1;
         let taken = valid && reading.subscriptions <= self.max_topics;
         if taken {
+            reading.taken += 1;
             reading.last_topic = Some(topic.clone());
         } else {
             self.refusals.add(Refused::Subscription, 1);
@@ -376,7 +378,7 @@ impl NetworkBehaviour for Gossip {
             if door.neighbours.blocked.contains(peer, Instant::now()) {
                 return;
             }
-            door.reading = Some(Reading { from: peer, messages: 0, subscriptions: 0, last_topic: None });
+            door.reading = Some(Reading { from: peer, messages: 0, subscriptions: 0, taken: 0, last_topic: None });
         }
         self.inner.on_connection_handler_event(peer, connection, event);
         let mut door = self.door.lock();
@@ -386,7 +388,7 @@ impl NetworkBehaviour for Gossip {
         }
         drop(door);
         if let Some(topic) = reading.last_topic {
-            self.count_refused_subscriptions(peer, &topic, reading.subscriptions);
+            self.count_refused_subscriptions(peer, &topic, reading.taken);
         }
     }
 

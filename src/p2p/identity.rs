@@ -17,8 +17,8 @@ use nix::fcntl::{Flock, FlockArg};
 pub const KEY_FILE: &str = "peer_id.key";
 /// Name of the lock file in a node's data folder.
 pub const LOCK_FILE: &str = "lock";
-/// The key is written here first. A left-over of a crash is replaced: the lock is held by then.
-const TEMPORARY_FILE: &str = "peer_id.key.tmp";
+/// A file is written under its name and this first. A left-over of a crash is replaced: the lock is held by then.
+const TEMPORARY: &str = ".tmp";
 /// Longest key file that is looked at, in bytes; an RSA key of 8,192 bits takes under 7,000.
 const MAX_KEY_FILE_BYTES: u64 = 16 * 1024;
 
@@ -236,7 +236,9 @@ fn encoded(keypair: &Keypair) -> io::Result<String> {
 
 /// Writes a secret beside its place, forces it to disk and moves it there, so that it exists whole or not at all. Mode 0600.
 pub(crate) fn write_secret(folder: &Path, path: &Path, secret: &[u8]) -> io::Result<()> {
-    let temporary = folder.join(TEMPORARY_FILE);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(TEMPORARY);
+    let temporary = PathBuf::from(temporary);
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -275,7 +277,7 @@ mod tests {
         let mode = fs::metadata(folder.join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(Identity::open(&folder).unwrap().peer_id(), first);
-        assert!(!folder.join(TEMPORARY_FILE).exists());
+        assert!(!folder.join("peer_id.key.tmp").exists());
     }
 
     #[test]
@@ -342,7 +344,7 @@ mod tests {
     fn a_key_that_cannot_be_written_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         // A folder in the way of the temporary file stands for any write that fails; removing it fails too.
-        let blocker = dir.path().join(TEMPORARY_FILE);
+        let blocker = dir.path().join("peer_id.key.tmp");
         fs::create_dir(&blocker).unwrap();
         fs::write(blocker.join("file"), "").unwrap();
         let error = Identity::open(dir.path()).unwrap_err();

@@ -5,7 +5,8 @@
 //!     ▲                              │  │                        ├ connection limits
 //!     └── events (bounded broadcast)─┘  │                        ├ scout: Kademlia that never dials
 //!                                       ├ peers::Manager (pure)  ├ identify, ping
-//!                                       └ limits, topics (pure)  └ gossip: gossipsub, and who is kept away
+//!                                       ├ limits, topics (pure)  ├ gossip: gossipsub, and who is kept away
+//!                                       └ Desk: messages, files  └ direct: their streams
 //! ```
 //!
 //! One task owns the swarm; everybody else holds a [`Handle`]. Who is dialled and who is closed is decided by
@@ -13,25 +14,36 @@
 
 pub mod address;
 mod behaviour;
+pub mod blocklist;
 pub mod command;
 pub mod config;
+pub mod direct;
 pub mod event;
 mod gossip;
 pub mod handle;
+pub mod history;
 pub mod identity;
+mod kept;
+pub mod known;
 pub mod limits;
+mod mdns;
 mod metrics;
+mod nat;
 mod neighbours;
 pub mod peers;
+pub mod relay;
 mod runner;
 mod scout;
 mod start;
 pub mod topics;
 pub mod transport;
+pub mod waiting;
 
+pub use blocklist::BlockedBy;
 pub use config::NodeConfig;
-pub use event::{Event, EventStream};
-pub use handle::{ConnectError, Gone, Handle, JoinError, PeerInfo, PublishError, Published, Status};
+pub use direct::transfer::{TransferInfo, TransferState};
+pub use event::{Event, EventStream, GivenUp};
+pub use handle::{BlockError, BlockedPeer, ConnectError, Gone, Handle, JoinError, PeerInfo, PublishError, Published, Status, TopicInfo};
 pub use identity::{Identity, IdentityError};
 pub use limits::NodeRole;
 pub use start::{Node, StartError, start};

@@ -5,11 +5,11 @@
 //! nobody here wants, and the sheer amount. What only the author did wrong, such as writing too fast, is not held against it
 //! (the gossipsub 1.1 specification's `Ignore`).
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libp2p::PeerId;
 
+use super::blocklist::Blocklist;
 use super::config::NodeConfig;
 use super::limits::{RateLimiter, author_rate, cost_of, max_connections};
 use super::metrics::Refused;
@@ -33,10 +33,6 @@ const MESSAGES_PER_SILENT: u32 = 4;
 const MIN_SILENT: Rate = Rate::per_second(100, 20);
 /// Peers remembered beside the connected ones, so that coming again does not make a bucket full.
 const MAX_LEAVERS: usize = 1_024;
-/// For how long a neighbour is kept away.
-const BLOCK: Duration = Duration::from_secs(5 * 60);
-/// Peers kept away at once. A new name costs a stranger nothing, so more of them would keep away nobody but the honest.
-const MAX_BLOCKED: usize = 1_024;
 /// Bytes of messages that gossipsub may put into its caches. It keeps them for five seconds, so this bounds what all
 /// neighbours together can fill: 32 MiB and five times 8 MiB.
 const CACHED_BYTES: Rate = Rate::per_second(32 * 1024 * 1024, 8 * 1024 * 1024);
@@ -64,8 +60,8 @@ pub(crate) struct Neighbours {
     patience: RateLimiter,
     patience_burst: u32,
     cache: TokenBucket,
-    /// Until when.
-    blocked: HashMap<PeerId, Instant>,
+    /// Who is kept away, by this or by hand.
+    pub(crate) blocked: Blocklist,
     /// Blocked, and still to be disconnected.
     to_close: Vec<PeerId>,
 }
@@ -85,7 +81,7 @@ impl Neighbours {
             patience: RateLimiter::new(patience, places),
             patience_burst: patience.burst,
             cache: TokenBucket::full(CACHED_BYTES, now),
-            blocked: HashMap::new(),
+            blocked: Blocklist::default(),
             to_close: Vec::new(),
         }
     }
@@ -101,7 +97,7 @@ impl Neighbours {
         joined: bool,
         now: Instant,
     ) -> Result<(), Refused> {
-        if self.is_blocked(peer, now) {
+        if self.blocked.contains(peer, now) {
             return Err(Refused::Rate);
         }
         let cost = cost_of(bytes);
@@ -130,38 +126,13 @@ impl Neighbours {
     }
 
     fn lose_patience(&mut self, peer: PeerId, cost: u32, now: Instant) {
-        if self.is_blocked(peer, now) || self.patience.admit(peer, cost.max(1), now) {
+        if self.blocked.contains(peer, now) || self.patience.admit(peer, cost.max(1), now) {
             return;
         }
-        if self.blocked.len() >= MAX_BLOCKED {
-            self.blocked.retain(|_, until| *until > now);
-        }
-        if self.blocked.len() >= MAX_BLOCKED
-            && let Some(soonest) = self.blocked.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)
-        {
-            self.blocked.remove(&soonest);
-        }
-        self.blocked.insert(peer, now + BLOCK);
+        self.blocked.misbehaved(peer, now);
         self.to_close.push(peer);
         // It has served its time when the block is over.
         self.patience.forget(peer);
-    }
-
-    /// Whether `peer` is kept away.
-    pub(crate) fn is_blocked(&mut self, peer: PeerId, now: Instant) -> bool {
-        match self.blocked.get(&peer) {
-            Some(until) if *until > now => true,
-            Some(_) => {
-                self.blocked.remove(&peer);
-                false
-            }
-            None => false,
-        }
-    }
-
-    /// How many are kept away.
-    pub(crate) fn blocked(&self, now: Instant) -> usize {
-        self.blocked.values().filter(|until| **until > now).count()
     }
 
     /// One that was blocked since the last time and is to be disconnected.
@@ -172,7 +143,10 @@ impl Neighbours {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::p2p::blocklist::BLOCK;
 
     struct Fixture {
         neighbours: Neighbours,
@@ -190,7 +164,7 @@ mod tests {
         }
 
         fn is_blocked(&mut self, peer: PeerId) -> bool {
-            self.neighbours.is_blocked(peer, self.now)
+            self.neighbours.blocked.contains(peer, self.now)
         }
     }
 
@@ -249,30 +223,14 @@ mod tests {
         for _ in 0..=RUBBISH_IN_A_ROW {
             fixture.neighbours.rubbish(peer, fixture.now);
         }
-        assert_eq!(fixture.neighbours.blocked(fixture.now), 1);
+        assert_eq!(fixture.neighbours.blocked.count(fixture.now), 1);
         fixture.now += BLOCK - Duration::from_millis(1);
         assert!(fixture.is_blocked(peer));
         fixture.now += Duration::from_millis(1);
         assert!(!fixture.is_blocked(peer));
         assert_eq!(fixture.send(peer), Ok(()));
-        assert!(fixture.neighbours.blocked.is_empty());
         fixture.neighbours.rubbish(peer, fixture.now);
         assert!(!fixture.is_blocked(peer), "with new patience");
-    }
-
-    #[test]
-    fn the_blocked_are_bounded_and_the_oldest_makes_room() {
-        let mut fixture = Fixture::new();
-        let peers: Vec<PeerId> = (0..MAX_BLOCKED + 10).map(|_| PeerId::random()).collect();
-        for peer in &peers {
-            fixture.now += Duration::from_millis(1);
-            for _ in 0..=RUBBISH_IN_A_ROW {
-                fixture.neighbours.rubbish(*peer, fixture.now);
-            }
-            assert!(fixture.is_blocked(*peer));
-        }
-        assert_eq!(fixture.neighbours.blocked.len(), MAX_BLOCKED);
-        assert!(!fixture.is_blocked(peers[9]) && fixture.is_blocked(peers[10]));
     }
 
     #[test]
@@ -316,7 +274,7 @@ mod tests {
             for _ in 0..MIN_PATIENCE {
                 let _ = neighbours.message(peer, 100, true, now);
             }
-            assert!(!neighbours.is_blocked(peer, now));
+            assert!(!neighbours.blocked.contains(peer, now));
         }
     }
 }

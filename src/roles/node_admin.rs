@@ -6,10 +6,22 @@
 //! | `GET /v1/peers` | | `{"peers": [{"peer_id", "address", "direction", …}]}` |
 //! | `POST /v1/peers/connect` | `{"address"}` | `{"peer_id"}` |
 //! | `POST /v1/peers/disconnect` | `{"peer_id"}` | `{"closed"}` |
-//! | `GET /v1/topics` | | `{"topics"}` |
+//! | `POST /v1/peers/block` | `{"peer_id", "seconds"?}` | `{"kept"}` |
+//! | `POST /v1/peers/unblock` | `{"peer_id"}` | `{"changed"}` |
+//! | `GET /v1/peers/blocked` | | `{"blocked": [{"peer_id", "by", "seconds_left"}]}` |
+//! | `GET /v1/topics` | | `{"topics", "details"}` |
+//! | `GET /v1/topics/{name}/messages[?limit=N]` | | `{"topic", "messages"}` |
 //! | `POST /v1/topics/join`, `…/create`, `…/leave` | `{"topic"}` | `{"topic", "changed"}` |
-//! | `POST /v1/publish` | `{"topic", "text"}` | `{"id", "peers"}` |
-//! | `GET /v1/events[?topic=NAME]` | | one JSON object per line, for as long as the client listens |
+//! | `POST /v1/publish` | `{"topic", "text"}` | `{"id", "peers", "waiting"}` |
+//! | `POST /v1/messages` | `{"peer_id", "text"}` | `{"id", "peer_id", "delivered"}` |
+//! | `POST /v1/files` | `{"peer_id", "path"}` | a transfer |
+//! | `GET /v1/files` | | `{"files": [a transfer, …]}` |
+//! | `POST /v1/files/{id}/accept`, `…/refuse`, `…/cancel` | | a transfer |
+//! | `GET /v1/events[?topic=NAME&types=A,B]` | | one JSON object per line, for as long as the client listens |
+
+mod direct;
+mod query;
+mod steering;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -22,7 +34,6 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::control::http::{self, Body};
-use crate::control::percent;
 use crate::p2p::topics::MAX_TEXT_BYTES;
 use crate::p2p::{ConnectError, Event, EventStream, Handle, JoinError, PublishError, Topic};
 
@@ -79,13 +90,33 @@ pub async fn handle(handle: &Handle, request: Request<Incoming>) -> Option<Respo
         "/v1/topics/create" if post => join(handle, request, IfJoined::Conflict).await,
         "/v1/topics/leave" if post => leave(handle, request).await,
         "/v1/publish" if post => publish(handle, request).await,
-        "/v1/status" | "/v1/peers" | "/v1/topics" | "/v1/events" => Err(wrong_method("GET")),
+        "/v1/peers/block" if post => steering::block(handle, request).await,
+        "/v1/peers/unblock" if post => steering::unblock(handle, request).await,
+        "/v1/peers/blocked" if get => steering::blocked(handle).await,
+        "/v1/messages" if post => direct::send_message(handle, request).await,
+        "/v1/files" if post => direct::send_file(handle, request).await,
+        "/v1/files" if get => direct::files(handle),
+        path if let Some((id, verb)) = direct::file_of(path) => match post {
+            true => direct::decide(handle, id, verb),
+            false => Err(wrong_method("POST")),
+        },
+        path if let Some(name) = past_messages_of(path) => match get {
+            true => steering::past_messages(handle, name, request.uri().query()).await,
+            false => Err(wrong_method("GET")),
+        },
+        "/v1/status" | "/v1/peers" | "/v1/peers/blocked" | "/v1/topics" | "/v1/events" => {
+            Err(wrong_method("GET"))
+        }
         "/v1/peers/connect"
         | "/v1/peers/disconnect"
+        | "/v1/peers/block"
+        | "/v1/peers/unblock"
         | "/v1/topics/join"
         | "/v1/topics/create"
         | "/v1/topics/leave"
+        | "/v1/messages"
         | "/v1/publish" => Err(wrong_method("POST")),
+        "/v1/files" => Err(wrong_method("GET, POST")),
         _ => return None,
     };
     Some(answer.unwrap_or_else(|refusal| *refusal))
@@ -102,8 +133,9 @@ async fn peers(handle: &Handle) -> Answer {
 }
 
 async fn topics(handle: &Handle) -> Answer {
-    let topics = handle.topics().await.map_err(gone)?;
-    Ok(ok(&json!({ "topics": topics })))
+    let details = handle.topic_infos().await.map_err(gone)?;
+    let names: Vec<&Topic> = details.iter().map(|info| &info.topic).collect();
+    Ok(ok(&json!({ "topics": names, "details": details })))
 }
 
 async fn connect(handle: &Handle, request: Request<Incoming>) -> Answer {
@@ -129,10 +161,7 @@ async fn connect(handle: &Handle, request: Request<Incoming>) -> Answer {
 
 async fn disconnect(handle: &Handle, request: Request<Incoming>) -> Answer {
     let DisconnectBody { peer_id } = body(request).await?;
-    let peer: PeerId = peer_id.parse().map_err(|_| {
-        refusal(StatusCode::BAD_REQUEST, "bad_peer", &format!("{peer_id:?} is not a peer id"))
-    })?;
-    let closed = handle.disconnect(peer).await.map_err(gone)?;
+    let closed = handle.disconnect(valid_peer(&peer_id)?).await.map_err(gone)?;
     Ok(ok(&json!({ "closed": closed })))
 }
 
@@ -172,6 +201,7 @@ async fn publish(handle: &Handle, request: Request<Incoming>) -> Answer {
         let (status, code) = match &error {
             PublishError::NotJoined(_) => (StatusCode::CONFLICT, "not_joined"),
             PublishError::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            PublishError::NobodyThere(_) => (StatusCode::SERVICE_UNAVAILABLE, "nobody_there"),
             PublishError::TooFast => (StatusCode::TOO_MANY_REQUESTS, "too_fast"),
             PublishError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             PublishError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "publish_failed"),
@@ -183,27 +213,21 @@ async fn publish(handle: &Handle, request: Request<Incoming>) -> Answer {
 }
 
 fn events(handle: &Handle, query: Option<&str>) -> Answer {
-    let topic = match query.map(wanted_topic) {
-        None => None,
-        Some(Ok(name)) => Some(valid_topic(&name)?),
-        Some(Err(())) => {
-            let message = "the only parameter is topic=NAME, percent-encoded";
-            return Err(refusal(StatusCode::BAD_REQUEST, "bad_query", message));
-        }
-    };
+    let wanted = query::Wanted::read(query)
+        .map_err(|wrong| refusal(StatusCode::BAD_REQUEST, wrong.code(), &wrong.to_string()))?;
     let events = handle.subscribe_events().map_err(gone)?;
     let (lines, body) = mpsc::channel(LINE_QUEUE);
-    tokio::spawn(forward(events, topic, lines));
+    tokio::spawn(forward(events, wanted, lines));
     Ok(http::stream("application/x-ndjson", body))
 }
 
-/// Writes events as lines until the node stops or the listener leaves. With a topic, only what is about it.
-async fn forward(mut events: EventStream, topic: Option<Topic>, lines: mpsc::Sender<Bytes>) {
+/// Writes the wanted events as lines until the node stops or the listener leaves.
+async fn forward(mut events: EventStream, wanted: query::Wanted, lines: mpsc::Sender<Bytes>) {
     let mut next = Some(Event::Subscribed);
     while let Some(event) = next {
-        let always = matches!(event, Event::Subscribed | Event::Lagged { .. });
-        let wanted = always || topic.as_ref().is_none_or(|topic| event.topic() == Some(topic));
-        if wanted && let Ok(mut line) = serde_json::to_vec(&event) {
+        if wanted.includes(&event)
+            && let Ok(mut line) = serde_json::to_vec(&event)
+        {
             line.push(b'\n');
             if lines.send(line.into()).await.is_err() {
                 return;
@@ -216,10 +240,15 @@ async fn forward(mut events: EventStream, topic: Option<Topic>, lines: mpsc::Sen
     }
 }
 
-/// The value of `topic=`, the only parameter, decoded.
-fn wanted_topic(query: &str) -> Result<String, ()> {
-    let encoded = query.strip_prefix("topic=").filter(|value| !value.contains('&')).ok_or(())?;
-    percent::decode(encoded).ok_or(())
+/// `NAME` of `/v1/topics/NAME/messages`, still encoded.
+fn past_messages_of(path: &str) -> Option<&str> {
+    let name = path.strip_prefix("/v1/topics/")?.strip_suffix("/messages")?;
+    (!name.contains('/')).then_some(name)
+}
+
+fn valid_peer(text: &str) -> Result<PeerId, Box<Response<Body>>> {
+    let wrong = |_| refusal(StatusCode::BAD_REQUEST, "bad_peer", &format!("{text:?} is not a peer id"));
+    text.parse().map_err(wrong)
 }
 
 fn valid_topic(name: &str) -> Result<Topic, Box<Response<Body>>> {
@@ -248,19 +277,4 @@ fn wrong_method(right: &'static str) -> Box<Response<Body>> {
     let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", &message);
     response.headers_mut().insert(hyper::header::ALLOW, hyper::header::HeaderValue::from_static(right));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_topic_in_a_query_is_decoded() {
-        assert_eq!(wanted_topic("topic=lobby").as_deref(), Ok("lobby"));
-        assert_eq!(wanted_topic("topic=r%C3%A4ume%2F1+2").as_deref(), Ok("räume/1+2"));
-        for wrong in ["", "lobby", "topic=a&topic=b", "topic=%", "topic=%4", "topic=%zz", "topic=%ff", "t=1"]
-        {
-            assert!(wanted_topic(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -30,6 +30,12 @@ impl TestNode {
         self.handle.peers().await.unwrap().len()
     }
 
+    /// Connected peers that are on `topic`, which is joined.
+    pub async fn subscribers(&self, topic: &str) -> usize {
+        let topics = self.handle.topic_infos().await.unwrap();
+        topics.iter().find(|info| info.topic.as_str() == topic).map_or(0, |info| info.subscribers.len())
+    }
+
     pub async fn refused(&self, what: &str) -> u64 {
         self.handle.status().await.unwrap().refused.get(what).copied().unwrap_or(0)
     }

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use super::command::{self, Command};
 use super::events::Events;
 use super::session::{Reply, Session};
-use super::{ConsoleError, Outcome, render};
+use super::{ConsoleError, Outcome, files, render};
+use crate::p2p::{Event, TransferInfo, TransferState};
 
 /// Longest line of a script, in bytes; a text of 64 KiB with every byte escaped fits.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
@@ -29,6 +30,9 @@ pub(super) async fn run(socket: &Path, script: Script) -> Result<Outcome, Consol
     let Script { commands, mut output, mut errors } = script;
     let mut session = Session::open(socket).await?;
     let mut events = Events::open(session.client()).await?;
+    let earlier = session.earlier().await;
+    events.skip(&earlier);
+    print(&mut output, &earlier.iter().map(|message| render::earlier(message, false)).collect::<Vec<_>>())?;
     let mut lines = read_lines(commands)?;
     let mut failed = 0;
     let mut number = 0;
@@ -54,6 +58,13 @@ pub(super) async fn run(socket: &Path, script: Script) -> Result<Outcome, Consol
         };
         match result {
             Ok(Reply::Lines(lines)) => print(&mut output, &lines)?,
+            Ok(Reply::Sending(info)) => {
+                print(&mut output, &[files::begun(&info)])?;
+                if let Err(error) = follow(&session, &mut events, &mut *output, info.id).await? {
+                    failed += 1;
+                    print(&mut errors, &[format!("error: line {number}: {error}")])?;
+                }
+            }
             Ok(Reply::Quit) => break,
             Err(error) => {
                 failed += 1;
@@ -62,6 +73,39 @@ pub(super) async fn run(socket: &Path, script: Script) -> Result<Outcome, Consol
         }
     }
     Ok(Outcome { failed })
+}
+
+/// Waits for the end of a file that is being sent, so that the script can tell how it went.
+async fn follow(
+    session: &Session,
+    events: &mut Events,
+    output: &mut (dyn Write + Send),
+    id: u64,
+) -> Result<Result<(), String>, ConsoleError> {
+    loop {
+        let event = events.next().await?;
+        let ended = match &event {
+            Event::FileSent(info) | Event::FileFailed(info) if info.id == id => Some(info.clone()),
+            // Its end may be among what was lost.
+            Event::Lagged { .. } => {
+                let files = session.transfers().await.unwrap_or_default();
+                let over = |info: &TransferInfo| {
+                    info.id == id && matches!(info.state, TransferState::Done | TransferState::Failed)
+                };
+                files.into_iter().find(over)
+            }
+            _ => None,
+        };
+        match ended {
+            Some(info) if info.state == TransferState::Failed => return Ok(Err(files::failure(&info))),
+            Some(info) => {
+                let line = render::event(&Event::FileSent(info), false);
+                print(output, &line.into_iter().collect::<Vec<_>>())?;
+                return Ok(Ok(()));
+            }
+            None => print(output, &render::event(&event, false).into_iter().collect::<Vec<_>>())?,
+        }
+    }
 }
 
 fn print(output: &mut dyn Write, lines: &[String]) -> io::Result<()> {

@@ -6,18 +6,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::command::{COMMANDS, Command};
-use super::{ConsoleError, render};
+use super::{ConsoleError, files, render};
 use crate::control::client::{Client, ClientError};
-use crate::p2p::{PeerInfo, Published, Topic};
+use crate::p2p::waiting::PATIENCE;
+use crate::p2p::{PeerInfo, Published, Topic, TopicInfo, TransferInfo};
 
 #[derive(Deserialize)]
 struct Topics {
-    topics: Vec<String>,
+    details: Vec<TopicInfo>,
 }
 
 #[derive(Deserialize)]
-struct Peers {
-    peers: Vec<PeerInfo>,
+pub(super) struct Peers {
+    pub(super) peers: Vec<PeerInfo>,
 }
 
 #[derive(Deserialize)]
@@ -29,6 +30,8 @@ struct Connected {
 pub(super) enum Reply {
     /// Lines to show.
     Lines(Vec<String>),
+    /// A file is being sent.
+    Sending(TransferInfo),
     /// The user wants to leave.
     Quit,
 }
@@ -45,8 +48,8 @@ impl Session {
         // A dial may take its full 10 s before it fails.
         let client = Client::new(socket).with_timeout(std::time::Duration::from_secs(15));
         let topics: Topics = client.get("/v1/topics").await.map_err(ConsoleError::Connect)?;
-        let last_topic = match topics.topics.as_slice() {
-            [only] => only.parse().ok(),
+        let last_topic = match topics.details.as_slice() {
+            [only] => Some(only.topic.clone()),
             _ => None,
         };
         Ok(Self { client, last_topic })
@@ -63,7 +66,13 @@ impl Session {
 
     /// The joined topics, for completion; none when the node does not answer.
     pub(super) async fn topics(&self) -> Vec<String> {
-        self.client.get::<Topics>("/v1/topics").await.map(|topics| topics.topics).unwrap_or_default()
+        let topics = self.topic_infos().await.unwrap_or_default();
+        topics.into_iter().map(|info| info.topic.into()).collect()
+    }
+
+    /// The joined topics with their peers.
+    pub(super) async fn topic_infos(&self) -> Result<Vec<TopicInfo>, String> {
+        self.client.get::<Topics>("/v1/topics").await.map(|topics| topics.details).map_err(words)
     }
 
     /// Carries out a command; the error is for the user.
@@ -94,11 +103,28 @@ impl Session {
                 };
                 self.send(topic, text).await?
             }
-            Command::Topics => {
-                let topics: Topics = self.client.get("/v1/topics").await.map_err(words)?;
-                let peers: Peers = self.client.get("/v1/peers").await.map_err(words)?;
-                return Ok(Reply::Lines(render::topics(&topics.topics, &peers.peers)));
+            Command::History(topic, count) => {
+                let past = self.history(&topic, count).await?;
+                if past.is_empty() {
+                    return Ok(Reply::Lines(vec![format!("nothing was said on {topic} yet")]));
+                }
+                return Ok(Reply::Lines(
+                    past.iter().map(|message| render::earlier(message, false)).collect(),
+                ));
             }
+            Command::Topics => return Ok(Reply::Lines(render::topics(&self.topic_infos().await?))),
+            Command::Disconnect(peer) => self.disconnect(&peer).await?,
+            Command::Block(peer, time) => self.block(&peer, time).await?,
+            Command::Unblock(peer) => self.unblock(&peer).await?,
+            Command::Message(peer, text) => self.message(&peer, &text).await?,
+            Command::SendFile(peer, path) => {
+                return self.send_file(&peer, &path).await.map(Reply::Sending);
+            }
+            Command::Files => return Ok(Reply::Lines(files::list(&self.transfers().await?))),
+            Command::Accept(id) => self.decide(id, "accept").await?,
+            Command::Refuse(id) => self.decide(id, "refuse").await?,
+            Command::Cancel(id) => self.decide(id, "cancel").await?,
+            Command::Blocked => return Ok(Reply::Lines(self.blocked().await?)),
             Command::Peers => {
                 let peers: Peers = self.client.get("/v1/peers").await.map_err(words)?;
                 return Ok(Reply::Lines(render::peers(&peers.peers)));
@@ -123,7 +149,10 @@ impl Session {
         let body = json!({ "topic": topic, "text": text });
         let sent: Published = self.client.post("/v1/publish", &body).await.map_err(words)?;
         let line = match sent.peers {
-            0 => format!("sent to {topic}; no connected peer is on it right now"),
+            0 => format!(
+                "no connected peer is on {topic} yet; the message waits {} s for one",
+                PATIENCE.as_secs()
+            ),
             count => format!("sent to {topic}: {}", render::peer_count(count)),
         };
         self.last_topic = Some(topic);
@@ -131,7 +160,7 @@ impl Session {
     }
 }
 
-fn words(error: ClientError) -> String {
+pub(super) fn words(error: ClientError) -> String {
     render::harmless(&error.to_string())
 }
 

@@ -6,6 +6,7 @@
 //! rustyline's own external printer is not used: with it, the editor waits for the terminal although characters
 //! that came together with the last one are still in its buffer, so that a line typed ahead stays unseen until the next key.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -27,7 +28,7 @@ use super::command::{self, COMMANDS};
 use super::editing::Editing;
 use super::events::Events;
 use super::session::{Reply, Session};
-use super::{ConsoleError, Outcome, render};
+use super::{ConsoleError, Outcome, files, render};
 use crate::p2p::Event;
 
 /// Lines waiting to be printed; when the terminal does not take them, messages are dropped and counted.
@@ -44,6 +45,9 @@ pub(super) async fn run(socket: &Path) -> Result<Outcome, ConsoleError> {
     let _mode = TerminalMode::save();
     let mut terminal = Terminal::open(topics.clone())?;
     terminal.print(vec!["/help lists the commands; /quit leaves".to_owned()]);
+    let earlier = session.earlier().await;
+    events.skip(&earlier);
+    terminal.print(earlier.iter().map(|message| render::earlier(message, true)).collect());
     loop {
         *lock(&topics) = session.topics().await;
         terminal.prompt(&session);
@@ -59,6 +63,7 @@ pub(super) async fn run(socket: &Path) -> Result<Outcome, ConsoleError> {
                         topics.push(topic.to_string());
                     }
                     terminal.print(render::event(&event, true).into_iter().collect());
+                    terminal.progress(&event);
                 }
             }
         };
@@ -69,6 +74,7 @@ pub(super) async fn run(socket: &Path) -> Result<Outcome, ConsoleError> {
         };
         match result {
             Ok(Reply::Lines(lines)) => terminal.print(lines),
+            Ok(Reply::Sending(info)) => terminal.print(vec![files::begun(&info)]),
             Ok(Reply::Quit) => return Ok(Outcome { failed: 0 }),
             Err(error) => terminal.print(vec![format!("error: {error}")]),
         }
@@ -83,8 +89,17 @@ struct Terminal {
     /// A prompt to read a line with.
     prompts: SyncSender<String>,
     lines: mpsc::Receiver<String>,
-    printer: SyncSender<String>,
+    printer: SyncSender<Print>,
     dropped: u64,
+    /// How far each file on its way is.
+    progress: BTreeMap<u64, String>,
+}
+
+/// What is shown above the prompt.
+enum Print {
+    Lines(String),
+    /// One line, in place of the last of its kind.
+    Status(String),
 }
 
 impl Terminal {
@@ -95,28 +110,50 @@ impl Terminal {
         editor.set_helper(Some(Completion { topics, shown: shown.clone() }));
         let (prompts, prompt_requests) = sync_channel(1);
         let (line_sender, lines) = mpsc::channel(1);
-        let (printer, to_print) = sync_channel::<String>(PRINT_QUEUE);
+        let (printer, to_print) = sync_channel::<Print>(PRINT_QUEUE);
         let editing = shown.clone();
         thread::Builder::new()
             .name("console-editor".to_owned())
             .spawn(move || edit(&mut editor, &prompt_requests, &line_sender, &editing))?;
         thread::Builder::new().name("console-printer".to_owned()).spawn(move || {
-            while let Ok(text) = to_print.recv() {
+            while let Ok(print) = to_print.recv() {
                 // Held while writing: the line must not change between what is drawn and what is there.
-                let shown = lock(&shown);
+                let mut shown = lock(&shown);
                 let mut output = io::stdout().lock();
-                if output.write_all(shown.above(&text).as_bytes()).and_then(|()| output.flush()).is_err() {
+                let bytes = match print {
+                    Print::Lines(text) => shown.above(&text),
+                    Print::Status(text) => shown.status(&text),
+                };
+                if output.write_all(bytes.as_bytes()).and_then(|()| output.flush()).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { prompts, lines, printer, dropped: 0 })
+        Ok(Self { prompts, lines, printer, dropped: 0, progress: BTreeMap::new() })
     }
 
     /// Asks for the next line. One is asked for only after the one before has come, so there is always room.
     fn prompt(&self, session: &Session) {
         let topic = session.last_topic().map(|topic| render::harmless(topic.as_str())).unwrap_or_default();
         let _ = self.prompts.try_send(format!("{topic}> "));
+    }
+
+    /// Shows how far the files on their way are, in one line.
+    fn progress(&mut self, event: &Event) {
+        match event {
+            Event::FileProgress(info) => {
+                self.progress.insert(info.id, files::progress(info));
+                let line = self.progress.values().map(String::as_str).collect::<Vec<_>>().join("   ");
+                // With so much to print that there is no room, nobody misses it.
+                let _ = self.printer.try_send(Print::Status(line));
+            }
+            Event::FileSent(info) | Event::FileReceived(info) | Event::FileFailed(info) => {
+                self.progress.remove(&info.id);
+            }
+            // The end of a file may be among what was lost.
+            Event::Lagged { .. } => self.progress.clear(),
+            _ => {}
+        }
     }
 
     fn print(&mut self, mut lines: Vec<String>) {
@@ -126,7 +163,7 @@ impl Terminal {
         if self.dropped > 0 {
             lines.insert(0, format!("({} messages could not be shown in time)", self.dropped));
         }
-        match self.printer.try_send(lines.join("\n")) {
+        match self.printer.try_send(Print::Lines(lines.join("\n"))) {
             Err(TrySendError::Full(_)) => self.dropped += 1,
             _ => self.dropped = 0,
         }
@@ -232,7 +269,7 @@ fn complete(typed: &str, topics: &[String]) -> (usize, Vec<String>) {
             .map(|(name, usage, _)| if usage.is_empty() { (*name).to_owned() } else { format!("{name} ") });
         return (0, fits.collect());
     };
-    let takes_topic = matches!(command, "/join-topic" | "/leave-topic" | "/send");
+    let takes_topic = matches!(command, "/join-topic" | "/leave-topic" | "/send" | "/history");
     if !takes_topic || argument.contains(' ') {
         return (typed.len(), Vec::new());
     }

@@ -7,7 +7,8 @@ use libp2p::PeerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId};
 
 use super::Runner;
-use crate::p2p::event::Event;
+use crate::p2p::blocklist::BlockedBy;
+use crate::p2p::event::{Event, GivenUp};
 use crate::p2p::handle::{PublishError, Published};
 use crate::p2p::limits::cost_of;
 use crate::p2p::metrics::Refused;
@@ -24,7 +25,9 @@ impl Runner {
                 if let Some(neighbour) = self.peers.get(&from) {
                     neighbour.traffic.message_received();
                 }
-                self.announce(Event::Message(Arc::new(message)));
+                let message = Arc::new(message);
+                self.memory.history.keep(message.clone());
+                self.announce(Event::Message(message));
                 MessageAcceptance::Accept
             }
             Err((what, acceptance)) => {
@@ -52,6 +55,7 @@ impl Runner {
 
     /// A neighbour has sent too much or rubbish: it is disconnected, and for a while neither let in nor dialled.
     pub(super) fn on_blocked(&mut self, peer: PeerId) {
+        self.announce(Event::PeerBlocked { peer, by: BlockedBy::Node });
         tracing::warn!(%peer, "disconnected and kept away for some minutes: it sent too much or rubbish");
         self.instruments.neighbours_blocked.add(1, &[]);
         self.inbox.push_back(peers::Event::Unwanted(peer));
@@ -70,13 +74,28 @@ impl Runner {
         if !self.authors.admit(from, cost_of(bytes.len()), Instant::now()) {
             return Err(PublishError::TooFast);
         }
-        let hash = message.topic.ident().hash();
+        // What waits has been written before. With somebody there, nothing does.
+        let sent = if self.memory.waiting.count(&message.topic) == 0 {
+            self.hand_on(&message.topic, &bytes)?
+        } else {
+            0
+        };
+        if sent == 0 {
+            let waiting = self.memory.waiting.add(&message.topic, id.clone(), bytes, Instant::now());
+            waiting.map_err(|_| PublishError::NobodyThere(message.topic.clone()))?;
+        }
+        self.memory.history.keep(Arc::new(message));
+        Ok(Published { id, peers: sent, waiting: sent == 0 })
+    }
+
+    /// Gives a message of this node to the subscribers of its topic; says to how many.
+    fn hand_on(&mut self, topic: &Topic, bytes: &[u8]) -> Result<usize, PublishError> {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         // A message of one's own goes to every connected subscriber (flood publishing), not only to the mesh.
-        let subscribers: Vec<PeerId> =
-            gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).map(|(peer, _)| *peer).collect();
-        match gossip.publish(&message.topic, bytes) {
-            Ok(_) | Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {}
+        let subscribers = gossip.subscribers(topic);
+        match gossip.publish(topic, bytes.to_vec()) {
+            Ok(_) => {}
+            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => return Ok(0),
             Err(gossipsub::PublishError::AllQueuesFull(_)) => return Err(PublishError::Busy),
             Err(gossipsub::PublishError::MessageTooLarge) => return Err(PublishError::TooLarge),
             Err(error) => return Err(PublishError::Failed(error.to_string())),
@@ -87,7 +106,36 @@ impl Runner {
                 peer.traffic.message_sent();
             }
         }
-        Ok(Published { id, peers: subscribers.len() })
+        Ok(subscribers.len())
+    }
+
+    /// Somebody has joined `topic`: what waits there is handed on.
+    pub(super) fn hand_on_waiting(&mut self, topic: &Topic) {
+        for held in self.memory.waiting.take(topic) {
+            let topic = topic.clone();
+            let outcome = match self.hand_on(&topic, &held.bytes) {
+                Ok(peers) if peers > 0 => Event::MessageDelivered { topic, id: held.id, peers },
+                outcome => {
+                    tracing::debug!(%topic, ?outcome, "a message that waited could not be handed on");
+                    Event::MessageGivenUp { topic, id: held.id, reason: GivenUp::Failed }
+                }
+            };
+            self.announce(outcome);
+        }
+    }
+
+    /// Nobody has come for these messages in time.
+    pub(super) fn expire_waiting(&mut self, now: Instant) {
+        for (topic, held) in self.memory.waiting.expired(now) {
+            self.announce(Event::MessageGivenUp { topic, id: held.id, reason: GivenUp::NobodyCame });
+        }
+    }
+
+    /// Nobody shall have what waits on `topic` any more.
+    pub(super) fn give_up(&mut self, topic: &Topic, reason: GivenUp) {
+        for held in self.memory.waiting.take(topic) {
+            self.announce(Event::MessageGivenUp { topic: topic.clone(), id: held.id, reason });
+        }
     }
 
     /// The topics that `peer` has joined, in alphabetical order.
