@@ -48,6 +48,17 @@ impl Candidate {
     }
 }
 
+impl super::Manager {
+    /// Where a peer that is not connected may be dialled, as far as is known.
+    #[must_use]
+    pub fn addresses_of(&self, peer: PeerId) -> Vec<Multiaddr> {
+        match self.bootnodes.iter().find(|bootnode| bootnode.peer == peer) {
+            Some(bootnode) => bootnode.addresses.clone(),
+            None => self.candidates.0.get(&peer).map_or_else(Vec::new, |known| known.addresses().to_vec()),
+        }
+    }
+}
+
 /// The set of candidates, connected ones included: a lost peer is a candidate again.
 #[derive(Debug, Default)]
 pub(super) struct Candidates(HashMap<PeerId, Candidate>);
