@@ -10,13 +10,24 @@ const INSIDE: &str = "HIPPIUS_TEST_OWN_NETWORK";
 /// fails if that fails.
 #[track_caller]
 pub fn inside(name: &str) -> bool {
+    enter(name, &["--net"])
+}
+
+/// The same with mounts of its own, for a [lab](super::lab).
+#[track_caller]
+pub fn inside_mounted(name: &str) -> bool {
+    enter(name, &["--net", "--mount"])
+}
+
+#[track_caller]
+fn enter(name: &str, namespaces: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip(8) is installed");
         assert!(up.success(), "loopback could not be switched on");
         return true;
     }
     let mut unshare = Command::new("unshare");
-    unshare.arg("--net");
+    unshare.args(namespaces);
     if !nix::unistd::geteuid().is_root() {
         // Root of a user namespace may do the same, where the kernel lets everybody have one.
         unshare.arg("--map-root-user");

@@ -1,0 +1,207 @@
+//! Nodes behind routers, and on one local network, each in a network namespace of its own: hole punching, relays where nothing else helps,
+//! discovery by multicast DNS.
+
+mod support;
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::lab::{self, Host};
+use support::namespace::inside_mounted;
+use support::role::{Folder, Role};
+use support::{wait_for, wait_until};
+
+/// A role's process, on a host of the lab.
+struct Running {
+    role: Role,
+    peer_id: String,
+}
+
+/// Writes the configuration and starts the role there.
+fn start(folder: &Folder, host: &Host, role: &str, name: &str, own: &str) -> Running {
+    let file = folder.path(&format!("{name}.toml"));
+    let log = "filter = \"info,hippius=debug\"";
+    let text = format!("[process]\nname = \"{name}\"\n[log]\n{log}\n[{role}]\n{own}\n");
+    std::fs::write(&file, text).expect("writable");
+    let plain: Command = folder.command(&[role, "--config", file.to_str().expect("text")]);
+    let mut role = folder.start(host.command(&plain), name);
+    role.wait_ready();
+    let peer_id = role.status()["peer_id"].as_str().expect("a peer id").to_owned();
+    Running { role, peer_id }
+}
+
+impl Running {
+    fn get(&self, path: &str) -> Value {
+        serde_json::from_str(&self.role.admin.request("GET", path, "", b"").body).expect("JSON")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let reply =
+            self.role.admin.request("POST", path, "content-type: application/json\r\n", body.as_bytes());
+        (reply.status, serde_json::from_str(&reply.body).expect("JSON"))
+    }
+
+    fn addresses(&self, key: &str) -> Vec<String> {
+        let status = self.get("/v1/status");
+        let list = status[key].as_array().expect("a list");
+        list.iter().map(|address| address.as_str().expect("text").to_owned()).collect()
+    }
+
+    /// The addresses of the connections with `peer`; one is shown.
+    fn address_of(&self, peer: &Running) -> Option<String> {
+        let peers = self.get("/v1/peers");
+        let peers = peers["peers"].as_array().expect("a list");
+        let found = peers.iter().find(|other| other["peer_id"] == peer.peer_id.as_str())?;
+        assert!(found["connections"].as_u64() >= Some(1));
+        Some(found["address"].as_str().expect("text").to_owned())
+    }
+
+    /// Its address at a relay, once it has a place.
+    fn place(&self) -> String {
+        wait_for("the node has a place at the relay", || {
+            self.addresses("addresses").into_iter().find(|address| address.contains("/p2p-circuit/"))
+        })
+    }
+}
+
+const RELAY: &str = r#"listen = ["/ip4/0.0.0.0/tcp/4002", "/ip4/0.0.0.0/udp/4002/quic-v1"]"#;
+
+/// A node behind a router, that knows the relay and looks for nobody else.
+fn behind(listen: &str, relay: &Running, transport: &str) -> String {
+    format!(
+        "listen = [\"{listen}\", \"/p2p-circuit\"]\nbootnodes = [\"/ip4/203.0.113.1/{transport}/p2p/{}\"]\ntopics = [\"lobby\"]\nlow_peers = 0",
+        relay.peer_id
+    )
+}
+
+/// Two nodes behind routers of their own and a relay that both can reach.
+fn two_nats(folder: &Folder, listen: &str, transport: &str, scramble: bool) -> (Running, Running, Running) {
+    lab::begin();
+    let relay_host = Host::on_wire("relay", 1);
+    let hosts = [Host::behind_nat("a", 1, scramble), Host::behind_nat("b", 2, scramble)];
+    let relay = start(folder, &relay_host, "bootnode", "relay", RELAY);
+    let a = start(folder, &hosts[0], "node", "a", &behind(listen, &relay, transport));
+    let b = start(folder, &hosts[1], "node", "b", &behind(listen, &relay, transport));
+    // Where the relay sees them is what they tell each other.
+    for node in [&a, &b] {
+        wait_until("the relay is known", || node.address_of(&relay).is_some());
+    }
+    (relay, a, b)
+}
+
+fn punches_a_hole(listen: &str, transport: &str) {
+    let folder = Folder::new();
+    let (relay, a, b) = two_nats(&folder, listen, transport, false);
+    a.place();
+    let at = b.place();
+    assert!(at.contains(&relay.peer_id), "{at}");
+    let (status, answer) = a.post("/v1/peers/connect", &json!({ "address": at }));
+    assert_eq!(status, 200, "{answer}");
+    for (one, other, ip) in [(&a, &b, "/ip4/203.0.113.12/"), (&b, &a, "/ip4/203.0.113.11/")] {
+        wait_until("the connection is a direct one through the other's router", || {
+            one.address_of(other)
+                .is_some_and(|address| address.starts_with(ip) && !address.contains("p2p-circuit"))
+        });
+    }
+    wait_until("the relayed connection is closed", || {
+        let peers = a.get("/v1/peers");
+        let peers = peers["peers"].as_array().expect("a list");
+        peers.iter().any(|peer| peer["peer_id"] == b.peer_id.as_str() && peer["connections"] == 1)
+    });
+}
+
+#[test]
+fn two_nodes_behind_nats_get_a_direct_connection_over_tcp() {
+    if inside_mounted("two_nodes_behind_nats_get_a_direct_connection_over_tcp") {
+        punches_a_hole("/ip4/0.0.0.0/tcp/0", "tcp/4002");
+    }
+}
+
+#[test]
+fn two_nodes_behind_nats_get_a_direct_connection_over_quic() {
+    if inside_mounted("two_nodes_behind_nats_get_a_direct_connection_over_quic") {
+        punches_a_hole("/ip4/0.0.0.0/udp/0/quic-v1", "udp/4002/quic-v1");
+    }
+}
+
+#[test]
+fn where_no_hole_can_be_punched_the_relayed_connection_stays() {
+    if !inside_mounted("where_no_hole_can_be_punched_the_relayed_connection_stays") {
+        return;
+    }
+    let folder = Folder::new();
+    let (_relay, a, b) = two_nats(&folder, "/ip4/0.0.0.0/tcp/0", "tcp/4002", true);
+    let (status, answer) = a.post("/v1/peers/connect", &json!({ "address": b.place() }));
+    assert_eq!(status, 200, "{answer}");
+    wait_until("the attempts are over", || b.role.log().contains("no direct connection came about"));
+    assert!(a.address_of(&b).is_some_and(|address| address.contains("/p2p-circuit")));
+    for node in [&a, &b] {
+        wait_until("both are on the topic", || {
+            let (_, sent) = node.post("/v1/publish", &json!({ "topic": "lobby", "text": "hello" }));
+            sent["peers"] == 1
+        });
+    }
+}
+
+#[test]
+fn a_public_node_learns_its_address_and_one_behind_a_nat_does_not() {
+    if !inside_mounted("a_public_node_learns_its_address_and_one_behind_a_nat_does_not") {
+        return;
+    }
+    let folder = Folder::new();
+    lab::begin();
+    let hosts = [Host::on_wire("relay", 1), Host::on_wire("open", 2), Host::behind_nat("a", 1, false)];
+    let relay = start(&folder, &hosts[0], "bootnode", "relay", RELAY);
+    let listen = "/ip4/0.0.0.0/tcp/4004";
+    let open = start(&folder, &hosts[1], "node", "open", &behind(listen, &relay, "tcp/4002"));
+    let hidden = start(&folder, &hosts[2], "node", "a", &behind(listen, &relay, "tcp/4002"));
+    wait_until("the public address is confirmed", || {
+        open.role.log().contains("reachable from outside")
+            && open.role.log().contains("/ip4/203.0.113.2/tcp/4004")
+    });
+    hidden.place();
+    assert_eq!(hidden.addresses("external"), Vec::<String>::new());
+}
+
+#[test]
+fn external_addresses_are_told_to_others() {
+    if !inside_mounted("external_addresses_are_told_to_others") {
+        return;
+    }
+    let folder = Folder::new();
+    lab::begin();
+    let hosts = [Host::on_wire("one", 1), Host::on_wire("two", 2)];
+    let own = "listen = [\"/ip4/0.0.0.0/tcp/4002\"]\nexternal = [\"/dns4/one.example/tcp/443/tls/ws\", \"/ip4/203.0.113.99/tcp/4002\"]";
+    let one = start(&folder, &hosts[0], "bootnode", "one", own);
+    let told = one.addresses("external");
+    let expected = ["/dns4/one.example/tcp/443/tls/ws", "/ip4/203.0.113.99/tcp/4002"];
+    assert_eq!(told, expected.map(|address| format!("{address}/p2p/{}", one.peer_id)));
+    // A relay tells those who are behind it where it is: there and nowhere else.
+    let two = start(&folder, &hosts[1], "node", "two", &behind("/ip4/0.0.0.0/tcp/0", &one, "tcp/4002"));
+    two.place();
+    let places = two.addresses("addresses");
+    let places: Vec<&String> = places.iter().filter(|address| address.contains("p2p-circuit")).collect();
+    assert_eq!(places.len(), 2, "{places:?}");
+    assert!(
+        expected.iter().all(|address| places.iter().any(|place| place.starts_with(address))),
+        "{places:?}"
+    );
+}
+
+#[test]
+fn nodes_on_one_local_network_find_each_other_by_multicast_dns() {
+    if !inside_mounted("nodes_on_one_local_network_find_each_other_by_multicast_dns") {
+        return;
+    }
+    let folder = Folder::new();
+    lab::begin();
+    let hosts = [Host::on_wire("one", 1), Host::on_wire("two", 2), Host::on_wire("deaf", 3)];
+    let own = "listen = [\"/ip4/0.0.0.0/tcp/0\"]\nmdns = true\ntopics = [\"lobby\"]";
+    let one = start(&folder, &hosts[0], "node", "one", own);
+    let deaf = start(&folder, &hosts[2], "node", "deaf", "listen = [\"/ip4/0.0.0.0/tcp/0\"]");
+    let two = start(&folder, &hosts[1], "node", "two", own);
+    wait_until("the two are connected", || one.address_of(&two).is_some() && two.address_of(&one).is_some());
+    assert_eq!(one.address_of(&deaf), None);
+    assert_eq!(deaf.get("/v1/peers")["peers"], json!([]));
+}
