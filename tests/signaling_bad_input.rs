@@ -300,6 +300,8 @@ async fn pages_of_other_hosts_are_refused() {
         (Some("https://evil.example"), "127.0.0.1", 403),
         (Some("null"), "127.0.0.1", 403),
         (Some("http://127.0.0.1.evil.example"), "127.0.0.1", 403),
+        // A name that its owner has pointed at loopback.
+        (Some("http://evil.example"), "evil.example", 403),
     ] {
         let origin = origin.map(|origin| format!("origin: {origin}\r\n")).unwrap_or_default();
         let request = format!(
@@ -312,7 +314,7 @@ async fn pages_of_other_hosts_are_refused() {
         tokio::time::timeout(DEADLINE, stream.read_exact(&mut line)).await.unwrap().unwrap();
         assert_eq!(String::from_utf8_lossy(&line), format!("HTTP/1.1 {status}"), "{request}");
     }
-    assert_eq!(bench.refused("foreign_origin"), 3.0);
+    assert_eq!(bench.refused("foreign_origin"), 4.0);
 }
 
 async fn answered(mut stream: tokio::net::TcpStream) -> tokio::net::TcpStream {

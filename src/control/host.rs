@@ -32,6 +32,12 @@ pub fn same(one: &str, other: &str) -> bool {
     Meant::by(one) == Meant::by(other)
 }
 
+/// Whether a host, as [`host_of`] gives it, is a name that leads wherever its owner wants: no address, and not `localhost`.
+#[must_use]
+pub fn is_name(host: &str) -> bool {
+    matches!(Meant::by(host), Meant::Name(_))
+}
+
 #[derive(PartialEq, Eq)]
 enum Meant {
     ThisMachine,

@@ -4,6 +4,7 @@
 //! `Origin` which page it is (RFC 6455, section 10.2). Without a look at it any page that somebody visits could join their
 //! network.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use hyper::header::{HeaderMap, ORIGIN};
@@ -62,10 +63,30 @@ fn read(text: &str) -> Option<(String, &str)> {
     plain.then(|| (format!("{scheme}://{}{port}", host.to_ascii_lowercase()), host))
 }
 
+/// Which way a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Without leaving this machine.
+    Loopback,
+    /// From another machine, or by an address that others can reach.
+    Elsewhere,
+}
+
+impl Way {
+    /// The way of a client with this address.
+    #[must_use]
+    pub fn of(client: IpAddr) -> Self {
+        if client.to_canonical().is_loopback() { Self::Loopback } else { Self::Elsewhere }
+    }
+}
+
 /// Whether a request with these `headers` to `authority` (its own host) may become a WebSocket: it comes from no page, from
 /// a page of the same host on any port (the web server has another one), or from one that is `allowed`.
+///
+/// A name that leads to loopback is nobody's in particular: whoever owns one can point it there, and then their page is one of
+/// the same host (DNS rebinding). So on that [`Way`] such a name has to be allowed.
 #[must_use]
-pub fn admits(headers: &HeaderMap, authority: Option<&str>, allowed: &[AllowedOrigin]) -> bool {
+pub fn admits(headers: &HeaderMap, authority: Option<&str>, way: Way, allowed: &[AllowedOrigin]) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
     let (Some(origin), None) = (origins.next(), origins.next()) else {
         return !headers.contains_key(ORIGIN);
@@ -74,7 +95,8 @@ pub fn admits(headers: &HeaderMap, authority: Option<&str>, allowed: &[AllowedOr
         return true;
     }
     let Some((origin, page)) = origin.to_str().ok().and_then(read) else { return false };
-    let server = authority.and_then(host::host_of);
+    let server =
+        authority.and_then(host::host_of).filter(|host| way == Way::Elsewhere || !host::is_name(host));
     server.is_some_and(|server| host::same(page, server)) || allowed.iter().any(|allowed| allowed.0 == origin)
 }
 
@@ -90,7 +112,7 @@ mod tests {
             headers.append(ORIGIN, HeaderValue::from_static(origin));
         }
         let allowed: Vec<AllowedOrigin> = allowed.iter().map(|text| text.parse().unwrap()).collect();
-        admits(&headers, Some(host), &allowed)
+        admits(&headers, Some(host), Way::Elsewhere, &allowed)
     }
 
     #[test]
@@ -125,7 +147,12 @@ mod tests {
             assert!(admitted(&[origin], "example.org:8001", &["*"]), "{origin}");
         }
         assert!(!admitted(&["http://example.org", "http://example.org"], "example.org", &["*"]));
-        assert!(!admits(&[(ORIGIN, HeaderValue::from_static("http://a"))].into_iter().collect(), None, &[]));
+        assert!(!admits(
+            &[(ORIGIN, HeaderValue::from_static("http://a"))].into_iter().collect(),
+            None,
+            Way::Elsewhere,
+            &[]
+        ));
         for (origin, listed) in [
             ("https://chat.example.org", "https://Chat.Example.org:443"),
             ("http://10.0.0.5:3000", "http://10.0.0.5:3000"),
@@ -135,6 +162,28 @@ mod tests {
         }
         assert!(!admitted(&["http://chat.example.org"], "a", &["https://chat.example.org"]));
         assert!(!admitted(&["http://chat.example.org:81"], "a", &["http://chat.example.org"]));
+    }
+
+    #[test]
+    fn a_name_that_leads_to_loopback_has_to_be_listed() {
+        let admitted = |origin: &'static str, host: &str, allowed: &[AllowedOrigin]| {
+            let headers = [(ORIGIN, HeaderValue::from_static(origin))].into_iter().collect();
+            admits(&headers, Some(host), Way::Loopback, allowed)
+        };
+        for (origin, host) in [
+            ("http://localhost:3000", "localhost:8001"),
+            ("http://127.0.0.1:3000", "localhost:8001"),
+            ("http://[::1]:3000", "[::1]:8001"),
+            ("http://192.0.2.1:3000", "192.0.2.1:8001"),
+        ] {
+            assert!(admitted(origin, host, &[]), "{origin} {host}");
+        }
+        let listed = ["http://evil.example:8001".parse().unwrap()];
+        for host in ["evil.example:8001", "evil.example.", "EVIL.example"] {
+            assert!(!admitted("http://evil.example:8001", host, &[]), "{host}");
+            assert!(admitted("http://evil.example:8001", host, &listed), "{host}");
+        }
+        assert!(admits(&HeaderMap::new(), Some("evil.example"), Way::Loopback, &[]), "a program");
     }
 
     #[test]

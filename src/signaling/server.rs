@@ -25,9 +25,10 @@ use tokio_util::task::TaskTracker;
 
 use super::config::SignalingConfig;
 use super::limits::{ConnectionPermit, ConnectionTable, SPARE, SPARE_PER_ADDRESS};
+use super::origin::{self, Way};
 use super::shared::Shared;
 use super::wire::{CloseReason, MAX_MESSAGE_BYTES, PATH};
-use super::{origin, refusal, session};
+use super::{refusal, session};
 use crate::control::http::{self, Accept, Body, Limits, Remote};
 use crate::telemetry::instruments::SignalingInstruments;
 
@@ -145,7 +146,7 @@ impl Desk {
                 ],
             );
         };
-        if !self.is_welcome(&request) {
+        if !self.is_welcome(&request, remote) {
             let message = "pages of this origin may not connect; whoever runs the server can list it in `allowed_origins`";
             return http::error(StatusCode::FORBIDDEN, "foreign_origin", message);
         }
@@ -163,11 +164,15 @@ impl Desk {
     }
 
     /// Whether the page that the request comes from, if it comes from one, may connect.
-    fn is_welcome(&self, request: &Request<Incoming>) -> bool {
+    fn is_welcome(&self, request: &Request<Incoming>, remote: Remote) -> bool {
         let headers = request.headers();
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let authority = request.uri().authority().map(|authority| authority.as_str()).or(host);
-        let welcome = origin::admits(headers, authority, &self.shared.config.allowed_origins);
+        let way = match remote {
+            Remote::Tcp(from) => Way::of(from.ip()),
+            Remote::Unix => Way::Loopback,
+        };
+        let welcome = origin::admits(headers, authority, way, &self.shared.config.allowed_origins);
         if !welcome {
             self.shared.count_refused(refusal::FOREIGN_ORIGIN);
             if !self.warned.swap(true, Ordering::Relaxed) {
@@ -176,7 +181,7 @@ impl Desk {
                 tracing::warn!(
                     origin,
                     host,
-                    "a page of another host was refused; if it is yours, list it in allowed_origins (said once)"
+                    "a page was refused for its origin; if it is yours, list it in allowed_origins (said once)"
                 );
             }
         }
