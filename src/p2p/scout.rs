@@ -6,9 +6,11 @@
 //! one request per connected peer and no connection.
 //!
 //! A node tells others only of peers that it is connected to: in its routing table as in its answers to who is on a topic.
-//! So nobody is sent to a peer that has gone, and there is nothing to be published, renewed or withdrawn.
+//! So nobody is sent to a peer that has gone, and there is nothing to be published, renewed or withdrawn. For other programs it
+//! keeps, in bounded number, who provides other things; values it keeps none.
 
 mod members;
+mod provided;
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::kad;
+use libp2p::kad::store::RecordStore;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -43,7 +46,7 @@ pub(crate) enum Found {
     Members(Topic, Vec<PeerId>),
     /// A search is over: for this peer, or for a random one.
     Ended(PeerId),
-    /// A peer wanted to store something here; this network keeps no records.
+    /// A peer wanted something stored for which there is no place: a value, or one provider too many.
     RecordRefused,
 }
 
@@ -227,6 +230,9 @@ impl NetworkBehaviour for Scout {
                         return Poll::Ready(ToSwarm::GenerateEvent(Found::Peer(peer, addresses)));
                     }
                 }
+                Poll::Ready(ToSwarm::GenerateEvent(kad::Event::InboundRequest {
+                    request: kad::InboundRequest::AddProvider { record: Some(record) },
+                })) if self.inner.store_mut().add_provider(record.clone()).is_ok() => {}
                 Poll::Ready(ToSwarm::GenerateEvent(kad::Event::InboundRequest {
                     request: kad::InboundRequest::PutRecord { .. } | kad::InboundRequest::AddProvider { .. },
                 })) => return Poll::Ready(ToSwarm::GenerateEvent(Found::RecordRefused)),

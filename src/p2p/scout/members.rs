@@ -1,8 +1,8 @@
 //! Who of the connected peers is on which topic, in the form of Kademlia's store of providers.
 //!
-//! Nobody publishes these records: each is what a connected peer has told by its gossipsub subscription, and goes with the
+//! Nobody publishes the records of topics: each is what a connected peer has told by its gossipsub subscription, and goes with the
 //! subscription or the connection. So they are never older than a ping and cost no message. Peers that are asked for a
-//! topic's members answer from here.
+//! topic's members answer from here. Records of other keys are kept as [`Provided`] says.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use libp2p::kad::{ProviderRecord, Record, RecordKey};
 use libp2p::{Multiaddr, PeerId};
 use rand::seq::IndexedRandom;
 
+use super::provided::Provided;
 use crate::p2p::handle::MAX_TOPICS;
 use crate::p2p::topics::Topic;
 
@@ -46,6 +47,7 @@ pub(crate) struct Members {
     peers: HashMap<PeerId, Member>,
     topics: HashMap<RecordKey, Vec<PeerId>>,
     entries: usize,
+    provided: Provided,
 }
 
 impl Members {
@@ -118,12 +120,19 @@ impl RecordStore for Members {
         iter::empty()
     }
 
-    /// Only a peer itself says which topics it is on.
-    fn add_provider(&mut self, _: ProviderRecord) -> Result<()> {
-        Err(Error::MaxProvidedKeys)
+    /// Which topics a peer is on only its subscriptions say.
+    fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
+        if record.key.as_ref().starts_with(PREFIX) {
+            return Err(Error::MaxProvidedKeys);
+        }
+        let kept = self.provided.add(record, |peer| self.peers.contains_key(peer));
+        if kept { Ok(()) } else { Err(Error::MaxProvidedKeys) }
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
+        if !key.as_ref().starts_with(PREFIX) {
+            return self.provided.of(key).cloned().collect();
+        }
         let members = self.topics.get(key).map_or(&[][..], Vec::as_slice);
         let told = members.sample(&mut rand::rng(), TOLD);
         let record = |peer: &PeerId| {
@@ -138,7 +147,9 @@ impl RecordStore for Members {
         iter::empty()
     }
 
-    fn remove_provider(&mut self, _: &RecordKey, _: &PeerId) {}
+    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) {
+        self.provided.remove(key, provider);
+    }
 }
 
 #[cfg(test)]

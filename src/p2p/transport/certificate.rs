@@ -92,7 +92,11 @@ impl WebRtcCertificate {
         }
     }
 
+    /// The certificate as the transport takes it.
     pub(super) fn into_inner(self) -> Certificate {
+        // DTLS asks for the process's cryptography at the first handshake, and panics when nobody has chosen between the two that
+        // are linked in. That somebody has chosen already is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         self.0
     }
 }
