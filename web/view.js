@@ -8,10 +8,16 @@ let shown = null;
 /** Whether the end of the log is seen. It stays so when the log grows, and when it has less room than before. */
 let atEnd = true;
 
+/** The size that the log had when the observer was told last. */
+let size = "";
+const sizeOf = (log) => `${log.clientWidth} ${log.clientHeight}`;
+
 byId("log").addEventListener("scroll", ({ target: log }) => {
-  atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  // Where the size is new, it is not the reader who left the end: the observer is told next.
+  if (sizeOf(log) === size) atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
 });
 new ResizeObserver(([{ target: log }]) => {
+  size = sizeOf(log);
   if (atEnd) log.scrollTop = log.scrollHeight;
 }).observe(byId("log"));
 

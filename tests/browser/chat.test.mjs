@@ -99,12 +99,18 @@ scene("one window closing ends the chat in the other, with what was not delivere
   assert.equal(await a.isDisabled("#message"), true);
   await picture(a, "left");
   // Less room, as with a keyboard on the screen: the end of the talk stays in sight.
+  const endInSight = () => a.waitForFunction(() => {
+    const log = document.getElementById("log");
+    return log.scrollHeight - log.scrollTop - log.clientHeight < 2;
+  });
   for (let line = 0; line < 3; line += 1) {
     await a.setViewportSize({ width: 360, height: 700 - 150 * line });
-    await a.waitForFunction(() => {
-      const log = document.getElementById("log");
-      return log.scrollHeight - log.scrollTop - log.clientHeight < 2;
-    });
+    await endInSight();
+  }
+  // Also while it comes up, when one size follows the other before the page has said that it moved.
+  for (let round = 0; round < 5; round += 1) {
+    for (const height of [700, 590, 480, 370]) await a.setViewportSize({ width: 360, height });
+    await endInSight();
   }
 });
 
