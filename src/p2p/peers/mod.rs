@@ -5,8 +5,8 @@
 //! * a bootnode that is not connected is dialled again for ever, with growing pauses;
 //! * of each joined topic it wants a few connected peers that are on it; while there are fewer it asks the network who is, and
 //!   dials some: the topic with the fewest first, and none where `high` leaves no room;
-//! * below `low` peers it dials candidates at random, a few at a time, and searches for more: soon at first, then ever
-//!   more rarely as long as nothing changes;
+//! * below `low` peers it dials candidates at random, a few at a time, members of such topics first, and searches for more: soon at
+//!   first, then ever more rarely as long as nothing changes;
 //! * above `high` peers it closes some at random, those that dialled us first: but no bootnode, nobody the user asked for, nobody
 //!   young, nobody a topic needs, and never so many that fewer than `low` are left that this node chose to dial;
 //! * at most one dial per peer, and none to a connected one. Of two nodes that hear of each other at the same moment,
@@ -102,6 +102,8 @@ struct Bootnode {
 struct Connection {
     since: Instant,
     direction: Direction,
+    /// It has said which topics it is on, or one of them.
+    spoke: bool,
     closing: bool,
 }
 
@@ -117,6 +119,8 @@ pub struct Manager {
     needs: Needs,
     /// Not before then does a topic get another dial.
     members_at: Instant,
+    /// Since when there are `low` peers.
+    enough_since: Option<Instant>,
     lookups: TokenBucket,
     search_at: Option<Instant>,
     search_pause: Duration,
@@ -148,6 +152,7 @@ impl Manager {
             candidates: Candidates::default(),
             needs: Needs::default(),
             members_at: now,
+            enough_since: None,
             lookups: TokenBucket::full(LOOKUPS, now),
             search_at: None,
             search_pause: SEARCH_FIRST,
@@ -194,8 +199,12 @@ impl Manager {
                 }
             }
             Event::Left(topic) => self.needs.left(&topic),
-            Event::Subscribed(peer, topic) if self.stays(peer) => self.needs.subscribed(peer, &topic),
-            Event::Subscribed(..) => {}
+            Event::Subscribed(peer, topic) => {
+                if let Some(connection) = self.connected.get_mut(&peer).filter(|held| !held.closing) {
+                    connection.spoke = true;
+                    self.needs.subscribed(peer, &topic);
+                }
+            }
             Event::Unsubscribed(peer, topic) => self.needs.unsubscribed(peer, &topic),
             Event::Members(topic, peers) => {
                 for peer in peers {
@@ -217,7 +226,7 @@ impl Manager {
         if self.connected.is_empty() {
             self.candidates.forgive(now);
         }
-        self.connected.insert(peer, Connection { since: now, direction, closing: false });
+        self.connected.insert(peer, Connection { since: now, direction, spoke: false, closing: false });
         self.candidates.reached(peer);
         self.needs.connected(peer, now);
     }
@@ -290,12 +299,14 @@ impl Manager {
         let mut wake: Option<Instant> = None;
         let mut wake_at = |at: Instant| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
         self.dial_bootnodes(now, &mut actions, &mut wake_at);
-        self.dial_members(now, &mut actions, &mut wake_at);
         self.look_up(now, &mut actions, &mut wake_at);
         if self.count_peers() < self.settings.low {
+            self.enough_since = None;
             self.dial_candidates(now, &mut actions, &mut wake_at);
             self.search(now, &mut actions, &mut wake_at);
         } else {
+            let since = *self.enough_since.get_or_insert(now);
+            self.dial_members(since, now, &mut actions, &mut wake_at);
             self.search_at = None;
             self.search_pause = SEARCH_FIRST;
         }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 
-use super::settings::{LOOKUPS, MEMBERS_PAUSE, SEARCH_MAX, SEARCHES};
+use super::settings::{LOOKUPS, MEMBERS_PAUSE, SEARCH_MAX, SEARCHES, SETTLE, SUBSCRIBE_GRACE};
 use super::{Action, MAX_DIALS, Manager, jittered, trim};
 
 impl Manager {
@@ -32,9 +32,10 @@ impl Manager {
         self.dialing.iter().filter(|peer| !self.is_bootnode(**peer)).count()
     }
 
-    /// Dials for topics that are short of members.
+    /// Dials for topics that are short of members, though there have been `low` peers since `since`.
     pub(super) fn dial_members(
         &mut self,
+        since: Instant,
         now: Instant,
         actions: &mut Vec<Action>,
         wake_at: &mut impl FnMut(Instant),
@@ -44,8 +45,12 @@ impl Manager {
         if self.needs.short(wanted, &self.dialing).is_empty() {
             return;
         }
-        if self.members_at > now {
-            wake_at(self.members_at);
+        let silent = self.connected.values().filter(|held| !held.spoke && !held.closing);
+        let silent_until = silent.map(|held| held.since + SUBSCRIBE_GRACE).max();
+        let settled = silent_until.unwrap_or(now).clamp(since + SETTLE.0, since + SETTLE.1);
+        let at = self.members_at.max(settled);
+        if at > now {
+            wake_at(at);
             return;
         }
         let holdings = self.holdings();
@@ -53,24 +58,34 @@ impl Manager {
         // A little above `high`, so that a member can take the place of a peer that nobody needs.
         while dialing < MAX_DIALS && holdings.len() + dialing < self.settings.high + MAX_DIALS {
             let level = trim::level(&self.settings, &holdings, dialing + 1);
-            let free = |peer: &PeerId| !self.connected.contains_key(peer) && !self.dialing.contains(peer);
-            let mut chosen = None;
-            for need in self.needs.short(level, &self.dialing) {
-                let eligible = |peer: &PeerId| need.is_said(peer) && free(peer);
-                match self.candidates.choose(now, eligible, &mut self.random) {
-                    Ok(choice) => {
-                        chosen = Some(choice);
-                        break;
-                    }
-                    Err(next) => next.into_iter().for_each(&mut *wake_at),
-                }
-            }
-            let Some((peer, addresses)) = chosen else { return };
+            let (peer, addresses) = match self.choose_member(level, now) {
+                Ok(choice) => choice,
+                Err(next) => return next.into_iter().for_each(wake_at),
+            };
             self.dialing.insert(peer);
             actions.push(Action::Dial(peer, addresses));
             self.members_at = now + MEMBERS_PAUSE;
             dialing += 1;
         }
+    }
+
+    /// Somebody to dial who is said to be on a topic with fewer than `level` members; else when there will be.
+    fn choose_member(
+        &mut self,
+        level: usize,
+        now: Instant,
+    ) -> Result<(PeerId, Vec<Multiaddr>), Option<Instant>> {
+        let mut soonest: Option<Instant> = None;
+        for need in self.needs.short(level, &self.dialing) {
+            let eligible = |peer: &PeerId| {
+                need.is_said(peer) && !self.connected.contains_key(peer) && !self.dialing.contains(peer)
+            };
+            match self.candidates.choose(now, eligible, &mut self.random) {
+                Ok(choice) => return Ok(choice),
+                Err(next) => soonest = soonest.into_iter().chain(next).min(),
+            }
+        }
+        Err(soonest)
     }
 
     /// Asks who is on the topics that are short of members.
@@ -111,8 +126,9 @@ impl Manager {
         let missing = self.settings.low.saturating_sub(self.count_peers() + dialing);
         let mut slots = missing.min(MAX_DIALS.saturating_sub(dialing));
         while slots > 0 {
+            let member = self.choose_member(self.settings.topic_peers, now);
             let free = |peer: &PeerId| !self.connected.contains_key(peer) && !self.dialing.contains(peer);
-            match self.candidates.choose(now, free, &mut self.random) {
+            match member.or_else(|_| self.candidates.choose(now, free, &mut self.random)) {
                 Ok((peer, addresses)) => {
                     self.dialing.insert(peer);
                     actions.push(Action::Dial(peer, addresses));

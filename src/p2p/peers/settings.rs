@@ -39,7 +39,11 @@ pub(super) const TOPIC_PEERS: usize = 6;
 pub(super) const MAX_SAID: usize = 32;
 /// Pause between two dials, or handfuls of dials, for topics: by then others may have dialled us for the same topic.
 pub(super) const MEMBERS_PAUSE: Duration = Duration::from_secs(1);
-/// How long somebody who is said to be on a topic counts as a member once connected, before saying so.
+/// Shortest and longest time from having `low` peers to the first dial above that for a topic. Most of those peers may be on it,
+/// and are about to say so: within the longest, everybody is waited for who has just come. A swarm that starts together would
+/// otherwise end up with a third more connections than it needs.
+pub(super) const SETTLE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
+/// How long a peer may take to say which topics it is on: one that is said to be on a topic counts as a member so long.
 pub(super) const SUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
 /// Dials to candidates under way at once. With few, a swarm that starts together fills up in small steps and the
 /// connections made by others count before more are dialled.

@@ -12,6 +12,7 @@ fn joined(ids: &[PeerId], low: usize, high: usize) -> World {
     for peer in &ids[1..=low] {
         world.reach(*peer);
     }
+    world.now += SETTLE.1;
     world.on(Event::Joined(topic(0), Vec::new()));
     world
 }
@@ -59,6 +60,43 @@ fn members_of_a_topic_are_looked_up_and_dialled_though_there_are_peers_enough() 
         assert!(world.on(Event::Subscribed(peer, topic(0))).dials().is_empty());
     }
     assert_eq!(world.on(Event::CanSearch).actions, [], "enough is enough");
+}
+
+#[test]
+fn peers_that_are_dialled_anyway_are_members_first_and_may_turn_out_to_be_enough() {
+    let ids = ids(40);
+    let mut world = World::new(ids[0], 6, 16, &[]);
+    world.on(Event::Joined(topic(0), Vec::new()));
+    world.on(Event::Members(topic(0), ids[30..].to_vec()));
+    // All are heard of before any may be dialled.
+    for peer in &ids[1..] {
+        world.manager.heard(*peer, address(2), Source::Hearsay, world.now);
+    }
+    let mut dialled = world.on(Event::Wake).dials();
+    let mut reached = 0;
+    while let Some(peer) = dialled.pop() {
+        assert!(ids[30..].contains(&peer));
+        reached += 1;
+        dialled.extend(world.reach(peer).dials());
+    }
+    assert_eq!(reached, 6);
+    world.now += SETTLE.0;
+    assert!(world.on(Event::Wake).dials().is_empty(), "none has said yet which topics it is on");
+    // A flood of peers that say nothing does not hold up the dials for ever.
+    let mut waited = SETTLE.0;
+    for peer in ids[1..30].iter().cycle() {
+        let events = [
+            Event::Members(topic(0), ids[30..].to_vec()),
+            Event::Connected(*peer, Direction::Inbound),
+            Event::Disconnected(*peer),
+        ];
+        if events.into_iter().any(|event| !world.on(event).dials().is_empty()) {
+            break;
+        }
+        waited += Duration::from_millis(100);
+        world.now += Duration::from_millis(100);
+        assert!(waited <= SETTLE.1 + LOOKUP_FIRST, "{waited:?}");
+    }
 }
 
 #[test]
