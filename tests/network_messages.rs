@@ -191,7 +191,7 @@ fn what_cannot_be_done_is_said_with_its_line_and_the_script_goes_on() {
     let network = Network::up(TOPOLOGY);
     let lines = [
         "/msg 12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp \"hi\"",
-        "/send-file 12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp README.md",
+        "/send-file 12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp /nowhere/README.md",
         "/sned lobby \"hello\"",
         "/send nowhere \"hello\"",
         "/send lobby \"no end",
@@ -207,8 +207,8 @@ fn what_cannot_be_done_is_said_with_its_line_and_the_script_goes_on() {
     let errors: Vec<&str> = errors.lines().collect();
     assert_eq!(errors.len(), 7, "{errors:?}");
     for (number, words) in [
-        "/msg is not part of this version",
-        "/send-file is not part of this version",
+        "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp",
+        "cannot read",
         "did you mean /send?",
         "nowhere",
         "quote",

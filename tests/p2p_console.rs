@@ -151,7 +151,7 @@ async fn a_script_is_answered_to_its_end_and_its_mistakes_are_counted() {
     assert!(output.lines().any(|line| line.contains("outbound") && line.contains("bootnode")), "{output}");
     let expected = [
         "error: line 5: topic news is joined already",
-        "error: line 7: /msg is not part of this version yet",
+        "error: line 7: \"X\" is too short for the end of a peer id",
         "error: line 13: topic news is not joined",
         "error: line 14: say where to",
     ];
@@ -221,7 +221,7 @@ async fn the_admin_api_answers_and_refuses_in_json() {
     assert_eq!(refused("/v1/publish", long).await, (413, "too_large".into()));
     let huge = json!({"topic": "a", "text": "x".repeat(500 * 1024)});
     assert_eq!(refused("/v1/publish", huge).await, (413, "too_large".into()));
-    for address in ["x", "", "/ip4/127.0.0.1", "/dns4/localhost/tcp/1"] {
+    for address in ["x", "", "/ip4/127.0.0.1"] {
         let answer = refused("/v1/peers/connect", json!({"address": address})).await;
         assert_eq!(answer, (400, "bad_address".into()), "{address:?}");
     }

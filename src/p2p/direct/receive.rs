@@ -25,8 +25,8 @@ pub(super) const ASK_FOR: Duration = Duration::from_secs(600);
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest silence of a sender.
 pub(super) const IDLE: Duration = Duration::from_secs(30);
-/// A sender that needs longer than this for a block holds a place that others could use.
-const SLOWEST_BLOCK: Duration = Duration::from_secs(60);
+/// A sender that needs longer than this for a quarter of a block holds a place that others could use.
+const SLOWEST_PIECE: Duration = Duration::from_secs(60);
 /// How long a refused sender may go on before it has read the refusal.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -328,30 +328,33 @@ impl Desk {
     }
 }
 
-/// Reads into `block` what comes, and what has come with it; as many bytes as that makes.
+/// Reads into `block` what comes. Larger pieces are cheaper to write, so it waits for some; but nothing that has come is lost when the
+/// sender goes.
 async fn fill(stream: &mut Stream, block: &mut [u8]) -> Result<usize, Stop> {
     let begun = Instant::now();
     let mut count = 0;
-    // Whole blocks are cheaper to write; what has come by the time that the sender pauses is safe all the same.
-    loop {
-        let read = tokio::time::timeout(IDLE, stream.read(&mut block[count..])).await;
-        match read {
-            Err(_) => return Err(Stop::Broken(format!("nothing came for {} s", IDLE.as_secs()))),
-            Ok(Err(error)) => return Err(Stop::Broken(error.to_string())),
-            Ok(Ok(0)) => return Err(Stop::Broken("the sender has stopped".to_owned())),
-            Ok(Ok(more)) => count += more,
-        }
-        while count < block.len() {
-            match stream.read(&mut block[count..]).now_or_never() {
-                Some(Ok(more @ 1..)) => count += more,
-                _ => break,
-            }
-        }
-        if count >= block.len() / 4 || count == block.len() {
-            return Ok(count);
-        }
-        if begun.elapsed() > SLOWEST_BLOCK {
+    while count < block.len().div_ceil(4) {
+        if begun.elapsed() > SLOWEST_PIECE {
             return Err(Stop::Broken("the sender is too slow".to_owned()));
         }
+        let why = match tokio::time::timeout(IDLE, stream.read(&mut block[count..])).await {
+            Ok(Ok(more @ 1..)) => {
+                count += more;
+                continue;
+            }
+            // What was read stays; the next look at the stream ends like this one.
+            _ if count > 0 => break,
+            Ok(Ok(_)) => "the sender has stopped".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("nothing came for {} s", IDLE.as_secs()),
+        };
+        return Err(Stop::Broken(why));
     }
+    while count < block.len() {
+        match stream.read(&mut block[count..]).now_or_never() {
+            Some(Ok(more @ 1..)) => count += more,
+            _ => break,
+        }
+    }
+    Ok(count)
 }
