@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use libp2p::identity::Keypair;
-use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{connection_limits, dcutr, identify, ping, relay as libp2p_relay, upnp};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour};
+use libp2p::{Multiaddr, PeerId, connection_limits, dcutr, identify, ping, relay as libp2p_relay, upnp};
 
 use super::config::NodeConfig;
 use super::direct::streams::Streams;
@@ -104,5 +104,12 @@ impl Behaviour {
                 ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT),
             ),
         })
+    }
+
+    /// Of two connections with `peer` this one is left, and gossipsub's handler on it may sleep; see [`Gossip::greet_again`]. identify
+    /// wakes it, by telling the peer once more what it knows.
+    pub(crate) fn left_of_two(&mut self, peer: PeerId, connection: ConnectionId, address: Multiaddr) {
+        self.gossip.greet_again(peer, connection, address);
+        self.identify.push([peer]);
     }
 }

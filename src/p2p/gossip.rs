@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::gossipsub::{
     self, DataTransform, MaxCountSubscriptionFilter, MessageAcceptance, MessageAuthenticity, MessageId,
     PublishError, RawMessage, SubscriptionError, TopicHash, TopicSubscriptionFilter, ValidationMode,
 };
 use libp2p::identity::Keypair;
+use libp2p::swarm::behaviour::ConnectionEstablished;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
     ToSwarm,
@@ -147,6 +148,23 @@ impl Gossip {
     /// All connected peers that speak gossipsub, with their topics.
     pub(crate) fn all_peers(&self) -> impl Iterator<Item = (&PeerId, Vec<&TopicHash>)> {
         self.inner.all_peers()
+    }
+
+    /// Says hello to `peer` again, over the connection that is left of two.
+    ///
+    /// gossipsub's handlers of both take from one queue, and one that had nothing to send so far is not woken when there is something:
+    /// messages would lie there until they are too old. With something in the queue the handler opens its stream as
+    /// soon as it is woken by anything else. What makes gossipsub say hello is the news of a first connection.
+    pub(crate) fn greet_again(&mut self, peer: PeerId, connection: ConnectionId, address: Multiaddr) {
+        let endpoint =
+            ConnectedPoint::Dialer { address, role_override: Endpoint::Dialer, port_use: PortUse::New };
+        self.inner.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: connection,
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
     }
 
     /// The connected peers that have joined `topic`.
@@ -378,7 +396,8 @@ impl NetworkBehaviour for Gossip {
             if door.neighbours.blocked.contains(peer, Instant::now()) {
                 return;
             }
-            door.reading = Some(Reading { from: peer, messages: 0, subscriptions: 0, taken: 0, last_topic: None });
+            door.reading =
+                Some(Reading { from: peer, messages: 0, subscriptions: 0, taken: 0, last_topic: None });
         }
         self.inner.on_connection_handler_event(peer, connection, event);
         let mut door = self.door.lock();

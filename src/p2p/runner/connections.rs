@@ -93,6 +93,7 @@ impl Runner {
             known.tell_path();
             if let Some(left) = known.connections.first() {
                 self.inbox.push_back(peers::Event::Connected(peer, left.direction));
+                self.swarm.behaviour_mut().left_of_two(peer, left.id, left.address.clone());
             }
         }
         if remaining == 0 && self.peers.remove(&peer).is_some() {
