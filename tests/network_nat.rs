@@ -3,11 +3,12 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 
+use libp2p::PeerId;
 use serde_json::{Value, json};
 use support::lab::{self, Host};
-use support::namespace::inside_mounted;
 use support::role::{Folder, Role};
 use support::{wait_for, wait_until};
 
@@ -113,21 +114,21 @@ fn punches_a_hole(listen: &str, transport: &str) {
 
 #[test]
 fn two_nodes_behind_nats_get_a_direct_connection_over_tcp() {
-    if inside_mounted("two_nodes_behind_nats_get_a_direct_connection_over_tcp") {
+    if lab::inside("two_nodes_behind_nats_get_a_direct_connection_over_tcp") {
         punches_a_hole("/ip4/0.0.0.0/tcp/0", "tcp/4002");
     }
 }
 
 #[test]
 fn two_nodes_behind_nats_get_a_direct_connection_over_quic() {
-    if inside_mounted("two_nodes_behind_nats_get_a_direct_connection_over_quic") {
+    if lab::inside("two_nodes_behind_nats_get_a_direct_connection_over_quic") {
         punches_a_hole("/ip4/0.0.0.0/udp/0/quic-v1", "udp/4002/quic-v1");
     }
 }
 
 #[test]
 fn where_no_hole_can_be_punched_the_relayed_connection_stays() {
-    if !inside_mounted("where_no_hole_can_be_punched_the_relayed_connection_stays") {
+    if !lab::inside("where_no_hole_can_be_punched_the_relayed_connection_stays") {
         return;
     }
     let folder = Folder::new();
@@ -146,7 +147,7 @@ fn where_no_hole_can_be_punched_the_relayed_connection_stays() {
 
 #[test]
 fn a_public_node_learns_its_address_and_one_behind_a_nat_does_not() {
-    if !inside_mounted("a_public_node_learns_its_address_and_one_behind_a_nat_does_not") {
+    if !lab::inside("a_public_node_learns_its_address_and_one_behind_a_nat_does_not") {
         return;
     }
     let folder = Folder::new();
@@ -166,7 +167,7 @@ fn a_public_node_learns_its_address_and_one_behind_a_nat_does_not() {
 
 #[test]
 fn external_addresses_are_told_to_others() {
-    if !inside_mounted("external_addresses_are_told_to_others") {
+    if !lab::inside("external_addresses_are_told_to_others") {
         return;
     }
     let folder = Folder::new();
@@ -191,7 +192,7 @@ fn external_addresses_are_told_to_others() {
 
 #[test]
 fn nodes_on_one_local_network_find_each_other_by_multicast_dns() {
-    if !inside_mounted("nodes_on_one_local_network_find_each_other_by_multicast_dns") {
+    if !lab::inside("nodes_on_one_local_network_find_each_other_by_multicast_dns") {
         return;
     }
     let folder = Folder::new();
@@ -204,4 +205,59 @@ fn nodes_on_one_local_network_find_each_other_by_multicast_dns() {
     wait_until("the two are connected", || one.address_of(&two).is_some() && two.address_of(&one).is_some());
     assert_eq!(one.address_of(&deaf), None);
     assert_eq!(deaf.get("/v1/peers")["peers"], json!([]));
+}
+
+/// A multicast DNS answer that tells of one peer at many addresses, in the way of libp2p, to be believed for years.
+fn mdns_answer(peer: PeerId, addresses: u16) -> Vec<u8> {
+    fn name(packet: &mut Vec<u8>, labels: &[&str]) {
+        for label in labels {
+            packet.push(label.len() as u8);
+            packet.extend(label.as_bytes());
+        }
+        packet.push(0);
+    }
+    fn record(packet: &mut Vec<u8>, labels: &[&str], kind: u16, data: &[u8]) {
+        name(packet, labels);
+        packet.extend(kind.to_be_bytes());
+        packet.extend(1_u16.to_be_bytes());
+        packet.extend(u32::MAX.to_be_bytes());
+        packet.extend((data.len() as u16).to_be_bytes());
+        packet.extend(data);
+    }
+    let service = ["_p2p", "_udp", "local"];
+    let own = ["stranger", "_p2p", "_udp", "local"];
+    let mut packet = vec![0, 0, 0x84, 0, 0, 0, 0, 1, 0, 0];
+    packet.extend(addresses.to_be_bytes());
+    let mut pointer = Vec::new();
+    name(&mut pointer, &own);
+    record(&mut packet, &service, 12, &pointer);
+    for port in 1..=addresses {
+        let address = format!("dnsaddr=/ip4/203.0.113.254/tcp/{port}/p2p/{peer}");
+        let mut text = vec![address.len() as u8];
+        text.extend(address.as_bytes());
+        record(&mut packet, &own, 16, &text);
+    }
+    packet
+}
+
+#[test]
+fn a_flood_of_names_on_the_local_network_is_forgotten_and_counted() {
+    if !lab::inside("a_flood_of_names_on_the_local_network_is_forgotten_and_counted") {
+        return;
+    }
+    let folder = Folder::new();
+    lab::begin();
+    let hosts = [Host::on_wire("one", 1), Host::on_wire("two", 2)];
+    let own = "listen = [\"/ip4/0.0.0.0/tcp/0\"]\nmdns = true";
+    let one = start(&folder, &hosts[0], "node", "one", own);
+    let stranger = UdpSocket::bind((lab::TESTER, 0)).expect("an address of the test's own");
+    let everybody = (Ipv4Addr::new(224, 0, 0, 251), 5353);
+    wait_until("names are forgotten", || {
+        for _ in 0..8 {
+            stranger.send_to(&mdns_answer(PeerId::random(), 20), everybody).expect("sent");
+        }
+        one.get("/v1/status")["refused"]["local_name"].as_u64() >= Some(2_048)
+    });
+    let two = start(&folder, &hosts[1], "node", "two", own);
+    wait_until("an honest node is found all the same", || one.address_of(&two).is_some());
 }

@@ -77,6 +77,7 @@ async fn a_node_that_listens_nowhere_is_reached_through_a_relay() {
     assert!(at.to_string().ends_with(&hidden.handle.peer_id().to_string()), "{at}");
     let visitor = visitor().await;
     assert_eq!(visitor.handle.connect(at).await.unwrap(), hidden.handle.peer_id());
+    eventually("the other side knows, too", || is_connected(&hidden, visitor.handle.peer_id())).await;
     let theirs = hidden.handle.peers().await.unwrap();
     let theirs = theirs.iter().find(|peer| peer.peer_id == visitor.handle.peer_id()).expect("connected");
     assert!(is_relayed(&theirs.address), "{}", theirs.address);

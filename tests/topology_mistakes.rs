@@ -116,6 +116,25 @@ fn bad_multiaddr() {
         one(&listen(address), (2, 11), &format!("\"{address}\""), message, "/ip4/ADDRESS");
     }
     one("[[nodes]]\nlisten = []", (2, 10), "[]", "has 0 entries", "at least one");
+    let external = |address: &str| format!("[[nodes]]\nexternal = [\"{address}\"]\n");
+    for (address, message) in [
+        ("example.org:4002", "is no multiaddr"),
+        ("/ip4/1.2.3.4", "is of no transport"),
+        ("/ip4/1.2.3.4/tcp/0", "port 0"),
+        (
+            "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+            "has a peer id, which does not belong there",
+        ),
+    ] {
+        one(&external(address), (2, 13), &format!("\"{address}\""), message, "how others dial it");
+    }
+    one(
+        "[[nodes]]\ncount = 2\nexternal = [\"/ip4/1.2.3.4/tcp/1\"]\n",
+        (3, 12),
+        "[\"/ip4/1.2.3.4/tcp/1\"]",
+        "2 processes cannot all be reached at one address",
+        "a table of its own",
+    );
     let bootnode = |address: &str| format!("[[nodes]]\nbootnodes = [\"{address}\"]\n");
     for (address, message) in [
         ("/ip4/1.2.3.4/tcp/1", "does not end in /p2p/PEER_ID"),

@@ -186,7 +186,7 @@ pub async fn start(
     listen(&mut swarm, &listens).await?;
     let announces = config.relay.enabled && config.external.is_empty();
     let told: Vec<Multiaddr> =
-        if announces { swarm.listeners().cloned().collect() } else { config.external.clone() };
+        if announces { nat::worth_telling(swarm.listeners()) } else { config.external.clone() };
     for address in told {
         swarm.add_external_address(address);
     }

@@ -7,14 +7,22 @@
 //!                                 a (10.0.1.2)   b (10.0.2.2)
 //! ```
 //!
-//! Only inside the namespaces of [`inside`](super::namespace::inside) with mounts of its own: everything is gone with the test's process.
+//! Only [`inside`] namespaces of the test's own: everything is gone with its process.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use super::namespace;
+
 /// A host of the lab, by the name of its namespace.
 #[derive(Debug, Clone)]
 pub struct Host(String);
+
+/// As [`namespace::inside`], with mounts of its own.
+#[track_caller]
+pub fn inside(name: &str) -> bool {
+    namespace::enter(name, &["--net", "--mount"])
+}
 
 /// Prepares the lab's wire. Before anything else.
 pub fn begin() {
@@ -22,8 +30,12 @@ pub fn begin() {
     run("mount", &["-t", "tmpfs", "lab", "/run"]);
     std::fs::create_dir("/run/netns").expect("a folder");
     run("ip", &["link", "add", "wire", "type", "bridge"]);
+    run("ip", &["addr", "add", "203.0.113.254/24", "dev", "wire"]);
     run("ip", &["link", "set", "wire", "up"]);
 }
+
+/// The address on the wire of the test itself.
+pub const TESTER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(203, 0, 113, 254);
 
 impl Host {
     /// A host on the wire, `203.0.113.NUMBER`.

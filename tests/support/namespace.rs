@@ -13,14 +13,9 @@ pub fn inside(name: &str) -> bool {
     enter(name, &["--net"])
 }
 
-/// The same with mounts of its own, for a [lab](super::lab).
+/// The same with other namespaces, as options of unshare(1).
 #[track_caller]
-pub fn inside_mounted(name: &str) -> bool {
-    enter(name, &["--net", "--mount"])
-}
-
-#[track_caller]
-fn enter(name: &str, namespaces: &[&str]) -> bool {
+pub fn enter(name: &str, namespaces: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip(8) is installed");
         assert!(up.success(), "loopback could not be switched on");

@@ -185,4 +185,20 @@ mod tests {
         let many: Vec<Multiaddr> = (1..=50).map(|port| at(&format!("/ip4/10.0.0.1/tcp/{port}"))).collect();
         assert_eq!(of_hearsay(&many, peer, false), many[..MAX_ADDRESSES]);
     }
+
+    #[test]
+    fn a_relayed_address_or_two_are_kept_and_need_not_say_whom_they_lead_to() {
+        let (peer, relay) = (PeerId::random(), PeerId::random());
+        let circuit = |ip: &str| format!("/ip4/{ip}/tcp/4002/p2p/{relay}/p2p-circuit");
+        let complete = format!("{}/p2p/{peer}", circuit("203.0.113.1"));
+        let strangers = format!("{}/p2p/{}", circuit("203.0.113.1"), PeerId::random());
+        let [open, third] = [circuit("203.0.113.2"), circuit("203.0.113.3")];
+        let direct: Vec<String> = (1..=5).map(|port| format!("/ip4/10.0.0.1/tcp/{port}")).collect();
+        let mut told: Vec<&str> = vec![&complete, &strangers, &open, &third];
+        told.extend(direct.iter().map(String::as_str));
+        let expected =
+            [&direct[0], &direct[1], &direct[2], &circuit("203.0.113.1"), &open, &direct[3], &direct[4]];
+        let expected: Vec<&str> = expected.into_iter().map(String::as_str).collect();
+        assert_eq!(of_hearsay(&addresses(&told), peer, false), addresses(&expected));
+    }
 }

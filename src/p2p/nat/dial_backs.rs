@@ -160,3 +160,55 @@ impl NetworkBehaviour for DialBacks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::instruments::P2pInstruments;
+
+    fn with_client(peer: PeerId, ip: &str) -> DialBacks {
+        let instruments = P2pInstruments::new(&opentelemetry::global::meter("test"));
+        let mut dial_backs = DialBacks::new(Refusals::new(instruments.refused));
+        dial_backs.seen.insert(ConnectionId::new_unchecked(1), (peer, ip.parse().unwrap()));
+        dial_backs
+    }
+
+    fn ask(dial_backs: &mut DialBacks, peer: PeerId, address: &str) -> bool {
+        let id = ConnectionId::new_unchecked(7);
+        dial_backs.dialling.insert(id);
+        let addresses = [address.parse().unwrap()];
+        dial_backs.handle_pending_outbound_connection(id, Some(peer), &addresses, Endpoint::Dialer).is_ok()
+    }
+
+    #[test]
+    fn a_client_has_its_own_host_dialled_and_nobody_elses() {
+        let (client, other) = (PeerId::random(), PeerId::random());
+        let mut dial_backs = with_client(client, "203.0.113.7");
+        assert!(ask(&mut dial_backs, client, "/ip4/203.0.113.7/tcp/4002"));
+        let relayed = format!("/ip4/203.0.113.7/tcp/4002/p2p/{other}/p2p-circuit");
+        for elsewhere in
+            ["/ip4/203.0.113.8/tcp/4002", "/ip4/127.0.0.1/tcp/22", "/dns4/localhost/tcp/22", &relayed]
+        {
+            assert!(!ask(&mut dial_backs, client, elsewhere), "{elsewhere}");
+        }
+        assert!(!ask(&mut dial_backs, other, "/ip4/203.0.113.7/tcp/4002"));
+        assert_eq!(dial_backs.refusals.counts()["dial_back"], 5);
+    }
+
+    #[test]
+    fn a_client_that_asks_without_end_is_refused() {
+        let client = PeerId::random();
+        let mut dial_backs = with_client(client, "203.0.113.7");
+        let granted = (0..100).filter(|_| ask(&mut dial_backs, client, "/ip4/203.0.113.7/tcp/4002")).count();
+        assert_eq!(granted, 16);
+    }
+
+    #[test]
+    fn other_dials_are_none_of_its_business() {
+        let mut dial_backs = with_client(PeerId::random(), "203.0.113.7");
+        let id = ConnectionId::new_unchecked(8);
+        let addresses = ["/ip4/198.51.100.1/tcp/1".parse().unwrap()];
+        let dial = dial_backs.handle_pending_outbound_connection(id, None, &addresses, Endpoint::Dialer);
+        assert!(dial.is_ok());
+    }
+}

@@ -13,7 +13,7 @@ use super::Runner;
 use super::connections::Peer;
 use crate::p2p::address::{Route, choice};
 use crate::p2p::behaviour::BehaviourEvent;
-use crate::p2p::nat::Tried;
+use crate::p2p::nat::{self, Tried};
 use crate::p2p::peers::Source;
 use crate::p2p::relay::{self, Action, Event, Places};
 use crate::p2p::{mdns, peers};
@@ -97,7 +97,7 @@ impl Runner {
             self.consult_places(Event::Held(listener));
         } else {
             tracing::info!(%address, "listening");
-            if self.reach.announces {
+            if self.reach.announces && nat::worth_telling(self.swarm.listeners()).contains(&address) {
                 self.swarm.add_external_address(address);
             }
         }
