@@ -19,8 +19,8 @@ readonly TOOLS="
 "
 # Names of the browser, in order of preference.
 readonly BROWSERS="chromium chromium-browser google-chrome google-chrome-stable"
-# The oldest Node.js that the browser tests run on.
-readonly NODE_MAJOR=20
+# The oldest Node.js that the tests run on: js-libp2p wants this one.
+readonly NODE_MAJOR=22
 
 note() { printf '\n== %s\n' "$*"; }
 
@@ -88,7 +88,7 @@ prepare_packages() {
     find_browser || give_up "no browser after installing chromium; set CHROMIUM to the path of one"
 }
 
-# A Node.js that is too old (Debian 12 has 18) is left alone; a newer one from npm goes in front of it, in target/.
+# A Node.js that is too old (Debian 12 has 18, 13 has 20) is left alone; a newer one from npm goes in front of it, in target/.
 prepare_node() {
     local major own=$PWD/target/node
     major=$(node -p 'process.versions.node.split(".")[0]')
@@ -98,14 +98,14 @@ prepare_node() {
     if [ ! -x "$own/node_modules/.bin/node" ]; then
         note "installing Node.js $NODE_MAJOR into target/node"
         npm install --silent --no-audit --no-fund --prefix "$own" "node@$NODE_MAJOR" </dev/null ||
-            give_up "the browser tests need Node.js $NODE_MAJOR or newer; this is $(node --version)"
+            give_up "the tests need Node.js $NODE_MAJOR or newer; this is $(node --version)"
     fi
     export PATH="$own/node_modules/.bin:$PATH"
 }
 
-# The browser tests' packages, as their lock file says.
+# The packages of a folder of tests, as its lock file says.
 prepare_modules() {
-    local folder=tests/browser
+    local folder=$1
     if cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed"; then
         return
     fi
@@ -115,10 +115,28 @@ prepare_modules() {
     cp "$folder/package-lock.json" "$folder/node_modules/.installed"
 }
 
+# py-libp2p, in a Python environment of its own.
+prepare_python() {
+    local wanted=tests/interop/requirements.txt own=target/python
+    if cmp -s "$wanted" "$own/.installed"; then
+        return
+    fi
+    note "installing $(grep -v '^#' "$wanted" | tr '\n' ' ')into $own"
+    rm -rf "$own"
+    # Debian has the module that makes environments in a package of its own, which says so only when it is used.
+    python3 -m venv "$own" >/dev/null 2>&1 || { install_packages python3-venv && python3 -m venv "$own"; } ||
+        give_up "cannot make a Python environment in $own; install python3-venv"
+    "$own/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted" </dev/null ||
+        give_up "cannot install the packages of $wanted into $own"
+    cp "$wanted" "$own/.installed"
+}
+
 prepare() {
     command -v cargo >/dev/null || give_up "cargo is missing; Rust comes from https://rustup.rs"
     mkdir -p target
     prepare_packages
     prepare_node
-    prepare_modules
+    prepare_modules tests/browser
+    prepare_modules tests/interop
+    prepare_python
 }
