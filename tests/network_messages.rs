@@ -234,7 +234,7 @@ fn a_console_to_what_is_no_node_is_an_error() {
         assert!(errors.starts_with("error: ") && errors.lines().count() == 1, "{name:?}: {errors}");
     }
     let (_, _, errors) = script(&network, "nobody", "");
-    assert!(errors.contains("hippius status"), "it says where to look: {errors}");
+    assert!(errors.contains("the nodes are: bootnode, node-0"), "it says what there is: {errors}");
     // A node that is stopped, too, and one that stops under a console.
     let console = Console::open(network.command(&["console", "node-2"]));
     network.run_ok(&["stop", "node-2"]);
