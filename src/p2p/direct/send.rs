@@ -243,6 +243,10 @@ impl Desk {
             let patience = if waiting { 2 * ASK_FOR + ANSWER_TIMEOUT } else { ANSWER_TIMEOUT };
             let answer = wire::read::<Answer>(&mut stream, MAX_FRAME_BYTES);
             match tokio::time::timeout(patience, answer).await.map_err(silent)?? {
+                // Once is enough to say; more would be an event each.
+                Answer::Wait if waiting => {
+                    return Err(Stop::Again("the peer answers what was not asked".to_owned()));
+                }
                 Answer::Wait => {
                     let info = transfer.set(TransferState::Waiting, None);
                     self.announce(Event::FileProgress(info));

@@ -1,4 +1,5 @@
-//! Files between processes of the real program: through consoles, across the sudden end of either side, onto a full disk.
+//! Private messages and files between processes of the real program: through consoles, across the sudden end of either side, onto a
+//! full disk.
 
 mod support;
 
@@ -9,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::role::{Folder, Role};
+use support::terminal::Terminal;
 use support::wire::Place;
 use support::{text, wait_for, wait_until};
 
@@ -279,4 +281,34 @@ fn a_full_disk_refuses_the_file_and_nothing_else() {
         assert_eq!(fs::read_to_string(disk.join("received/small.txt")).expect("it is there"), "fits");
         fs::remove_file(disk.join("received/small.txt")).expect("removable");
     }
+}
+
+#[test]
+fn on_a_terminal_progress_is_one_line_that_is_updated() {
+    let folder = Folder::new();
+    let receiver = start(&folder, "receiver", ANY, "ask", &[]);
+    let id = peer_id(&receiver);
+    let sender = start(&folder, "sender", ANY, "ask", &["--bootnode", &address(&receiver)]);
+    wait_until("they are connected", || sender.status()["connected_peers"] == 1);
+    fs::write(folder.path("a.txt"), "hello").expect("writable");
+    let mut terminal = Terminal::run(&folder.command(&["console", "sender"]));
+    terminal.wait_text("/help lists the commands");
+    // Silent until the prompt is there again: what comes before that has no line to stand above.
+    receiver.signal(Signal::SIGSTOP);
+    terminal.type_in(&format!("/send-file {} a.txt\r", &id[id.len() - 8..]));
+    wait_until("the prompt is back", || {
+        let plain = terminal.plain();
+        plain.contains("sending a.txt (5 B)") && plain.ends_with("> ")
+    });
+    receiver.signal(Signal::SIGCONT);
+    terminal.wait_text("> a.txt waits for the peer");
+    let offer = wait_for("the file is offered", || {
+        files(&receiver).into_iter().find(|file| file["state"] == "offered")
+    });
+    let (status, answer) =
+        post(&receiver, &format!("/v1/files/{}/accept", offer["id"]), &serde_json::json!({}));
+    assert_eq!(status, 200, "{answer}");
+    terminal.wait_text("sent a.txt (5 B)");
+    let raw = terminal.raw();
+    assert!(raw.contains("\x1b[1A\r\x1b[J> a.txt "), "the second takes the place of the first: {raw:?}");
 }
