@@ -11,9 +11,6 @@ use std::process::{Command, Stdio};
 use serde_json::{Map, json};
 use support::{Network, namespace};
 
-/// The namespace's address that is not loopback.
-const ADDRESS: &str = "10.77.0.1";
-
 const TOPOLOGY: &str = r#"
 name = "interop"
 [ports]
@@ -29,6 +26,9 @@ listen = [
     "/ip4/10.77.0.1/udp/0/webrtc-direct",
 ]
 topics = ["lobby"]
+[[nodes]]
+name = "hidden"
+listen = ["/p2p-circuit"]
 "#;
 
 fn root() -> &'static Path {
@@ -37,19 +37,6 @@ fn root() -> &'static Path {
 
 fn folder() -> PathBuf {
     root().join("tests/interop")
-}
-
-/// Gives the namespace its second address.
-fn add_address() {
-    for arguments in [
-        "link add wire type veth peer name end",
-        "address add 10.77.0.1/24 dev wire",
-        "link set wire up",
-        "link set end up",
-    ] {
-        let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip(8) is installed");
-        assert!(status.success(), "ip {arguments}");
-    }
 }
 
 /// Node.js as `scripts/test` installs it where the system's is too old, or else the system's.
@@ -72,7 +59,7 @@ fn description(network: &Network) -> String {
             )
         })
         .collect();
-    json!({ "metrics": status.metrics, "processes": processes, "address": ADDRESS }).to_string()
+    json!({ "metrics": status.metrics, "processes": processes }).to_string()
 }
 
 /// Runs `command` beside a network of its own, in a namespace of its own, for the test called `name`. Every script has time limits of
@@ -82,7 +69,7 @@ fn run(name: &str, needs: &str, command: impl FnOnce() -> Command) {
     if !namespace::inside(name) {
         return;
     }
-    add_address();
+    namespace::add_address();
     let network = Network::up(TOPOLOGY);
     let status = command()
         .env("NETWORK", description(&network))
@@ -121,6 +108,11 @@ fn js_libp2p_provides_and_finds_through_hippius() {
 #[test]
 fn js_libp2p_counts_the_same_bytes() {
     script("js_libp2p_counts_the_same_bytes", "bytes.test.mjs");
+}
+
+#[test]
+fn js_libp2p_and_hippius_meet_through_a_relay() {
+    script("js_libp2p_and_hippius_meet_through_a_relay", "relay.test.mjs");
 }
 
 #[test]

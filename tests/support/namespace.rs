@@ -40,3 +40,17 @@ pub fn enter(name: &str, namespaces: &[&str]) -> bool {
     );
     false
 }
+
+/// Gives the namespace an address that is not loopback, 10.77.0.1: WebRTC libraries do not use loopback.
+#[allow(dead_code, reason = "only tests with WebRTC need it")]
+pub fn add_address() {
+    for arguments in [
+        "link add wire type veth peer name end",
+        "address add 10.77.0.1/24 dev wire",
+        "link set wire up",
+        "link set end up",
+    ] {
+        let status = Command::new("ip").args(arguments.split(' ')).status().expect("ip(8) is installed");
+        assert!(status.success(), "ip {arguments}");
+    }
+}

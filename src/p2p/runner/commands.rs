@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use libp2p::swarm::DialError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 use opentelemetry::KeyValue;
@@ -130,7 +131,11 @@ impl Runner {
             Err(error) => {
                 self.instruments.dials.add(1, &[KeyValue::new("result", dials::result(&error))]);
                 let reason = connections::describe(&error);
-                let _ = reply.send(Err(ConnectError::Failed { address, reason }));
+                let _ = reply.send(Err(match error {
+                    // The swarm leaves out the addresses that it listens on itself, and nothing else.
+                    DialError::NoAddresses => ConnectError::Myself(address),
+                    _ => ConnectError::Failed { address, reason },
+                }));
             }
         }
     }
