@@ -113,10 +113,11 @@ export async function jsPeer(t, { listen = [], clientMode = false, metrics } = {
     },
     metrics,
   });
-  t.after(async () => {
-    // Without the courtesies: WebRTC streams of rust-libp2p do not confirm their end, and js-libp2p waits seconds for that.
+  t.after(() => {
+    // Without the courtesies, and nobody waits for the rest: WebRTC streams of rust-libp2p do not confirm their end, for which
+    // js-libp2p waits ten seconds.
     for (const connection of peer.getConnections()) connection.abort(new Error("the test is over"));
-    await peer.stop();
+    peer.stop().catch(() => {});
   });
   return peer;
 }
