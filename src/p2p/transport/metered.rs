@@ -1,7 +1,9 @@
 //! A stream multiplexer that counts the bytes of its substreams, by peer and by protocol: what protocols read and write, without the
 //! framing and encryption below. It also bounds how many substreams a peer may have open.
 
+use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,7 +19,7 @@ use crate::p2p::metrics::{PeerTraffic, Protocol, Refusals, Refused};
 const REFUSED_AT_ONCE: usize = 32;
 
 /// Counts what goes over `inner`.
-pub(crate) struct Metered<M> {
+pub(crate) struct Metered<M: StreamMuxer> {
     inner: M,
     traffic: Arc<PeerTraffic>,
     /// Substreams that the peer has opened and that are not closed.
@@ -26,16 +28,53 @@ pub(crate) struct Metered<M> {
     max_inbound: usize,
     /// Where those above are counted.
     refusals: Arc<Refusals>,
+    /// Those that the swarm has not taken yet; they have their places, so there are not more than that.
+    waiting: VecDeque<MeteredStream<M::Substream>>,
+    /// Whether the swarm has asked for one since the last turn.
+    asked: bool,
 }
 
-impl<M> Metered<M> {
+impl<M: StreamMuxer + Unpin> Metered<M> {
     pub(crate) fn new(
         inner: M,
         traffic: Arc<PeerTraffic>,
         max_inbound: usize,
         refusals: Arc<Refusals>,
     ) -> Self {
-        Self { inner, traffic, inbound: Arc::default(), max_inbound, refusals }
+        Self {
+            inner,
+            traffic,
+            inbound: Arc::default(),
+            max_inbound,
+            refusals,
+            waiting: VecDeque::new(),
+            asked: false,
+        }
+    }
+
+    /// The next substream that the peer opens and that has a place.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> Poll<Result<MeteredStream<M::Substream>, M::Error>> {
+        for _ in 0..REFUSED_AT_ONCE {
+            let inner = match Pin::new(&mut self.inner).poll_inbound(cx) {
+                Poll::Ready(Ok(inner)) => inner,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            };
+            if self.inbound.load(Relaxed) < self.max_inbound {
+                self.inbound.fetch_add(1, Relaxed);
+                let place = Some(self.inbound.clone());
+                return Poll::Ready(Ok(MeteredStream::new(
+                    inner,
+                    self.traffic.clone(),
+                    Opener::Remote,
+                    place,
+                )));
+            }
+            // Dropped, which resets it.
+            self.refusals.add(Refused::Stream, 1);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -118,27 +157,11 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Self::Error>> {
-        for _ in 0..REFUSED_AT_ONCE {
-            let inner = match Pin::new(&mut self.inner).poll_inbound(cx) {
-                Poll::Ready(Ok(inner)) => inner,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            };
-            if self.inbound.load(Relaxed) < self.max_inbound {
-                self.inbound.fetch_add(1, Relaxed);
-                let place = Some(self.inbound.clone());
-                return Poll::Ready(Ok(MeteredStream::new(
-                    inner,
-                    self.traffic.clone(),
-                    Opener::Remote,
-                    place,
-                )));
-            }
-            // Dropped, which resets it.
-            self.refusals.add(Refused::Stream, 1);
+        self.asked = true;
+        if let Some(stream) = self.waiting.pop_front() {
+            return Poll::Ready(Ok(stream));
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        self.take_in(cx)
     }
 
     fn poll_outbound(
@@ -156,6 +179,12 @@ where
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        if !mem::replace(&mut self.asked, false) {
+            // The swarm takes none while too many have no protocol yet; those above the limit are to be refused nevertheless.
+            while let Poll::Ready(stream) = self.take_in(cx)? {
+                self.waiting.push_back(stream);
+            }
+        }
         Pin::new(&mut self.inner).poll(cx)
     }
 }
