@@ -162,6 +162,7 @@ fn peers_are_listed_with_address_and_direction() {
             out.lines().find(|line| line.starts_with(&id)).unwrap_or_else(|| panic!("{name} in:\n{out}"));
         assert!(line.contains("/ip4/127.0.0.1/tcp/"), "{line}");
         assert!(line.contains("inbound") || line.contains("outbound"), "{line}");
+        assert!(line.contains("  tcp direct  ") && line.contains("  sent ") && line.contains("  received "), "{line}");
         assert_eq!(line.contains(" bootnode"), name == "bootnode", "{line}");
     }
     let (_, help, _) = script(&network, "node-0", "/help\n");
@@ -183,6 +184,23 @@ fn peers_are_listed_with_address_and_direction() {
     ] {
         assert!(help.lines().any(|line| line.starts_with(command)), "{command} in:\n{help}");
     }
+    network.down();
+}
+
+#[test]
+fn a_private_message_may_name_the_process_that_it_is_for() {
+    let network = Network::up(TOPOLOGY);
+    let id = network.process("node-1").peer_id.expect("a peer id");
+    let end = &id[id.len() - 10..];
+    let delivered = format!("delivered to {id}");
+    for peer in ["node-1", end, &id] {
+        // The end of an id is known of connected peers only; the first message connects.
+        let (code, out, errors) = script(&network, "node-0", &format!("/msg {peer} \"hi\"\n"));
+        assert_eq!((code, errors.as_str()), (Some(0), ""), "{peer}");
+        assert!(out.lines().any(|line| line == delivered), "{peer}: {out}");
+    }
+    let (code, _, errors) = script(&network, "node-0", "/msg node-9 hi\n/msg web hi\n");
+    assert_eq!((code, errors.lines().count()), (Some(1), 2), "{errors}");
     network.down();
 }
 

@@ -1,6 +1,6 @@
 //! One user's conversation with a node: carries out commands and remembers the topic used last.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,6 +40,8 @@ pub(super) enum Reply {
 pub(super) struct Session {
     client: Client,
     last_topic: Option<Topic>,
+    /// The network's data folder, where the node stands in one.
+    data_dir: Option<PathBuf>,
 }
 
 impl Session {
@@ -52,7 +54,13 @@ impl Session {
             [only] => Some(only.topic.clone()),
             _ => None,
         };
-        Ok(Self { client, last_topic })
+        // The socket is `DATA/PROCESS/admin.sock`, unless somebody has put it elsewhere.
+        let data_dir = socket.ancestors().nth(2).map(Path::to_owned);
+        Ok(Self { client, last_topic, data_dir })
+    }
+
+    pub(super) fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
     }
 
     pub(super) fn client(&self) -> &Client {
