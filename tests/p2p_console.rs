@@ -2,101 +2,14 @@
 
 mod p2p_support;
 
-use std::io::{self, BufRead, Cursor, Read, Write};
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::io::Cursor;
 
-use hippius::cli::console::{ConsoleError, Input, Outcome, Script, attach};
+use hippius::cli::console::{ConsoleError, Outcome, attach};
 use hippius::control::client::{Client, ClientError};
-use hippius::control::{http, socket};
-use hippius::p2p::{Event, Handle};
-use hippius::roles::node_admin;
-use hyper::StatusCode;
+use hippius::p2p::Event;
+use p2p_support::console::{Pipe, run, script, serve};
 use p2p_support::*;
 use serde_json::{Value, json};
-
-/// Serves the admin API of `node` as a role does.
-async fn serve(node: &TestNode) -> PathBuf {
-    let path = node.folder.path().join("admin.sock");
-    let listener = socket::bind(&path).await.unwrap();
-    let handle: Handle = node.handle.clone();
-    http::serve(listener, http::Limits::default(), move |request, _| {
-        let handle = handle.clone();
-        async move {
-            let answer = node_admin::handle(&handle, request).await;
-            answer.unwrap_or_else(|| http::error(StatusCode::NOT_FOUND, "not_found", "no such path"))
-        }
-    });
-    path
-}
-
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-
-impl Sink {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Input that stays open until its sender is dropped, as a pipe from another program does.
-struct Pipe(Receiver<Vec<u8>>, Cursor<Vec<u8>>);
-
-impl Pipe {
-    fn new() -> (Sender<Vec<u8>>, Self) {
-        let (sender, receiver) = channel();
-        (sender, Self(receiver, Cursor::default()))
-    }
-}
-
-impl Read for Pipe {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.fill_buf()?.read(buffer)?;
-        self.consume(read);
-        Ok(read)
-    }
-}
-
-impl BufRead for Pipe {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.1.fill_buf()?.is_empty()
-            && let Ok(more) = self.0.recv()
-        {
-            self.1 = Cursor::new(more);
-        }
-        self.1.fill_buf()
-    }
-    fn consume(&mut self, bytes: usize) {
-        self.1.consume(bytes);
-    }
-}
-
-fn script(commands: impl BufRead + Send + 'static) -> (Input, Sink, Sink) {
-    let (output, errors) = (Sink::default(), Sink::default());
-    let input = Script {
-        commands: Box::new(commands),
-        output: Box::new(output.clone()),
-        errors: Box::new(errors.clone()),
-    };
-    (Input::Script(input), output, errors)
-}
-
-async fn run(path: &std::path::Path, commands: &str) -> (Outcome, String, String) {
-    let (input, output, errors) = script(Cursor::new(commands.to_owned()));
-    let outcome = attach(path, input).await.unwrap();
-    (outcome, output.text(), errors.text())
-}
 
 #[tokio::test]
 async fn a_message_typed_into_one_console_arrives_in_the_other() {
@@ -411,4 +324,19 @@ async fn peers_are_disconnected_blocked_and_let_in_again_by_hand() {
     assert_eq!(refused(&client, "/v1/peers/block", own).await, (400, "myself".into()));
     assert_eq!(refused(&client, "/v1/peers/block", json!({"peer_id": "x"})).await, (400, "bad_peer".into()));
     assert_eq!(refused(&client, "/v1/peers/blocked", json!({})).await, (405, "wrong_method".into()));
+}
+
+#[test]
+fn the_documentation_names_every_event_and_every_command() {
+    let page = include_str!("../docs/node.md");
+    for event in Event::TYPES {
+        assert!(
+            page.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{event}`"))),
+            "{event}"
+        );
+    }
+    for (name, usage, _) in hippius::cli::console::command::COMMANDS {
+        let command = format!("{name} {usage}");
+        assert!(page.contains(&format!("`{}`", command.trim())), "{command}");
+    }
 }

@@ -14,10 +14,11 @@ use super::topics::as_text;
 pub const FILE: &str = "peers.json";
 /// Peers remembered, those met last: half as many as there are candidates to dial, which leaves room for fresh ones.
 const MAX_KNOWN: usize = 64;
-/// From something new to the write: a start meets all its peers in this time and costs one.
-const SETTLE: Duration = Duration::from_secs(5);
-/// Shortest time between two writes.
-const RARELY: Duration = Duration::from_secs(60);
+/// From the first news to the first write: a start meets its first peers in this time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Longest pause between two writes, which quadruples: a node that is killed early finds most of its peers in the file, and one that
+/// runs for long hardly ever writes.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// One peer in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,17 +38,18 @@ pub(crate) struct Content {
 }
 
 /// See the module's comment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct KnownPeers {
     peers: HashMap<PeerId, Known>,
     write_at: Option<Instant>,
-    written: Option<Instant>,
+    /// From news to the next write.
+    pause: Duration,
 }
 
 impl KnownPeers {
     /// The peers of the last run. What cannot be dialled is left out: the file may be of another hand.
     pub(crate) fn of_last_run(content: Content) -> Self {
-        let mut known = Self::default();
+        let mut known = Self { peers: HashMap::new(), write_at: None, pause: FIRST_PAUSE };
         for mut peer in content.peers {
             peer.addresses =
                 peer.addresses.iter().filter_map(|at| choice::dialable(at, peer.peer_id)).collect();
@@ -76,7 +78,8 @@ impl KnownPeers {
         self.peers.insert(peer_id, new);
         self.forget_oldest();
         if !same && self.write_at.is_none() {
-            self.write_at = Some(self.written.map_or(now + SETTLE, |last| (last + RARELY).max(now + SETTLE)));
+            self.write_at = Some(now + self.pause);
+            self.pause = (self.pause * 4).min(MAX_PAUSE);
         }
     }
 
@@ -94,9 +97,8 @@ impl KnownPeers {
     }
 
     /// What to write now.
-    pub(crate) fn write(&mut self, now: Instant) -> Content {
+    pub(crate) fn write(&mut self) -> Content {
         self.write_at = None;
-        self.written = Some(now);
         let mut peers: Vec<Known> = self.peers.values().cloned().collect();
         peers.sort_unstable_by_key(|known| (u64::MAX - known.met, known.peer_id));
         Content { peers }
@@ -113,32 +115,33 @@ mod tests {
 
     #[test]
     fn who_was_met_last_is_remembered_through_the_file() {
-        let (mut known, now) = (KnownPeers::default(), Instant::now());
+        let (mut known, now) = (KnownPeers::of_last_run(Content::default()), Instant::now());
         let peers: Vec<PeerId> = (0..MAX_KNOWN + 10).map(|_| PeerId::random()).collect();
         for (index, peer) in peers.iter().enumerate() {
             known.met(*peer, &at(index + 1), index as u64, now);
         }
-        let text = serde_json::to_string(&known.write(now)).unwrap();
+        let text = serde_json::to_string(&known.write()).unwrap();
         let again = KnownPeers::of_last_run(serde_json::from_str(&text).unwrap()).addresses();
         assert_eq!(again.len(), MAX_KNOWN);
         assert!(again.contains(&(peers[10], at(11))) && !again.iter().any(|(peer, _)| *peer == peers[9]));
     }
 
     #[test]
-    fn only_news_is_written_and_that_rarely() {
-        let (mut known, start, peer) = (KnownPeers::default(), Instant::now(), PeerId::random());
+    fn only_news_is_written_and_that_ever_more_rarely() {
+        let (mut known, start, peer) =
+            (KnownPeers::of_last_run(Content::default()), Instant::now(), PeerId::random());
         assert_eq!(known.write_at(), None);
         known.met(peer, &at(1), 1, start);
-        known.met(PeerId::random(), &at(2), 1, start + SETTLE / 2);
-        assert_eq!(known.write_at(), Some(start + SETTLE));
-        let _ = known.write(start + SETTLE);
-        known.met(peer, &at(1), 2, start + RARELY);
+        known.met(PeerId::random(), &at(2), 1, start + FIRST_PAUSE / 2);
+        assert_eq!(known.write_at(), Some(start + FIRST_PAUSE));
+        let _ = known.write();
+        known.met(peer, &at(1), 2, start);
         assert_eq!(known.write_at(), None, "the same place");
-        known.met(peer, &at(3), 2, start + SETTLE * 2);
-        assert_eq!(known.write_at(), Some(start + SETTLE + RARELY));
-        let _ = known.write(start + SETTLE + RARELY);
-        known.met(peer, &at(4), 2, start + RARELY * 5);
-        assert_eq!(known.write_at(), Some(start + RARELY * 5 + SETTLE));
+        for (port, pause) in [(3, FIRST_PAUSE * 4), (4, FIRST_PAUSE * 16), (5, MAX_PAUSE), (6, MAX_PAUSE)] {
+            known.met(peer, &at(port), 2, start);
+            assert_eq!(known.write_at(), Some(start + pause));
+            let _ = known.write();
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Nodes in this process, on loopback ports of the system's choice, each with a folder of its own.
 #![allow(dead_code, missing_docs)] // Each test file uses a part of it.
 
+pub mod console;
+
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;

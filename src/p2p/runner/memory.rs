@@ -99,7 +99,7 @@ impl Memory {
     pub(super) fn write_known(&mut self, now: Instant, at_the_end: bool) -> Option<JoinHandle<bool>> {
         let due = self.known.write_at().is_some_and(|at| at_the_end || at <= now);
         let file = self.known_file.as_mut().filter(|_| due)?;
-        Some(file.write(&self.known.write(now)))
+        Some(file.write(&self.known.write()))
     }
 }
 
