@@ -219,3 +219,20 @@ async fn a_node_is_no_relay_unless_it_is_told_so() {
     .await;
     assert_eq!(hidden.handle.listen_addrs().await.unwrap(), Vec::<Multiaddr>::new());
 }
+
+#[tokio::test]
+async fn a_whole_swarm_on_one_host_has_places_at_one_relay() {
+    let relay = relay(RelayConfig::default()).await;
+    let address = relay.address().await;
+    let mut swarm = Vec::new();
+    // More than libp2p's own limit of places for one IP address.
+    for _ in 0..70 {
+        let config =
+            NodeConfig { low_peers: 0, topics: Vec::new(), ..hidden_config("/p2p-circuit", &address) };
+        swarm.push(node(NodeRole::Node, config).await);
+    }
+    for node in &swarm {
+        place(node).await;
+    }
+    assert_eq!(relay.refused("reservation").await, 0);
+}

@@ -19,9 +19,11 @@ pub struct RelayConfig {
     /// How long a place is kept for a peer that does not ask for it again. Default one hour.
     #[serde(with = "humantime_serde")]
     pub reservation_duration: Duration,
-    /// Connections passed on at once. Each costs two streams and some 20 KB of buffers. Default 256.
+    /// Connections passed on at once. Each costs two streams and some 20 KB of buffers. Default 2,048: 200 nodes that nobody can reach
+    /// directly, with ten such neighbours each.
     pub max_circuits: u32,
-    /// Of these, those of one peer. Default 16: as many as it may have neighbours.
+    /// Those of one peer, above which it cannot open more; those that others opened to it count, too. Default 64: more than a node has
+    /// connections.
     pub max_circuits_per_peer: u32,
     /// Bytes of one connection, both ways together; then it is cut. Default 64 MiB: talk, and a file or two.
     pub max_circuit_bytes: u64,
@@ -36,8 +38,8 @@ impl Default for RelayConfig {
             enabled: false,
             max_reservations: 1_000,
             reservation_duration: Duration::from_secs(3_600),
-            max_circuits: 256,
-            max_circuits_per_peer: 16,
+            max_circuits: 2_048,
+            max_circuits_per_peer: 64,
             max_circuit_bytes: 64 << 20,
             max_circuit_duration: Duration::from_secs(3_600),
         }
