@@ -212,10 +212,10 @@ tables! {
         #[schemars(extend("default" = "1h"))]
         reservation_duration: Period<{ 10 * SECOND }, DAY>,
         /// How many connections it passes on at once.
-        #[schemars(extend("default" = 256))]
+        #[schemars(extend("default" = 2048))]
         max_circuits: Integer<1, 100_000>,
-        /// How many of these one peer may have.
-        #[schemars(extend("default" = 16))]
+        /// How many of these one peer may have before it can open no more.
+        #[schemars(extend("default" = 64))]
         max_circuits_per_peer: Integer<1, 10_000>,
         /// How much one connection may carry, both ways together: bytes, or a string like `64 MiB`.
         #[schemars(extend("default" = "64 MiB"))]
