@@ -115,6 +115,20 @@ fn bad_multiaddr() {
     ] {
         one(&listen(address), (2, 11), &format!("\"{address}\""), message, "/ip4/ADDRESS");
     }
+    one(
+        &listen("/ip4/127.0.0.1/tcp/4003/tls/ws"),
+        (2, 11),
+        "\"/ip4/127.0.0.1/tcp/4003/tls/ws\"",
+        "needs a certificate",
+        "tls = { certificate",
+    );
+    one(
+        "[[nodes]]\ntls = { key = \"a\" }",
+        (2, 7),
+        "{ key = \"a\" }",
+        "`tls` lacks `certificate`",
+        "it takes both",
+    );
     one("[[nodes]]\nlisten = []", (2, 10), "[]", "has 0 entries", "at least one");
     let external = |address: &str| format!("[[nodes]]\nexternal = [\"{address}\"]\n");
     for (address, message) in [

@@ -71,7 +71,7 @@ fn with(table: &str, key: &str, value: Option<&str>, beside: &str) -> String {
         }
         let own = if table == name { line.as_str() } else { "" };
         text.push_str(&format!("[[{name}]]\n{own}"));
-        if matches!(table, "connections" | "limits" | "relay" | "files") && name == "nodes" {
+        if matches!(table, "connections" | "limits" | "relay" | "files" | "tls") && name == "nodes" {
             text.push_str(&format!("[nodes.{table}]\n{line}"));
         }
     }
@@ -96,7 +96,7 @@ fn beside(row: &Row) -> &'static str {
 /// The heading that describes the table behind a property of the schema.
 fn heading(parent: &str, key: &str) -> Option<String> {
     match (parent, key) {
-        (_, "restart" | "timing" | "connections" | "limits" | "relay" | "files") => Some(key.to_owned()),
+        (_, "restart" | "timing" | "connections" | "limits" | "relay" | "files" | "tls") => Some(key.to_owned()),
         ("Top level", "ports" | "logs" | "web" | "signaling" | "bootnodes" | "nodes") => Some(key.to_owned()),
         _ => None,
     }
@@ -252,6 +252,8 @@ fn another_value_than_the_default_shows_in_the_plan() {
             (table, "mdns", "true"),
             (table, "upnp", "true"),
             (table, "external", "[\"/ip4/203.0.113.7/tcp/4002\"]"),
+            (table, "tls", "{ certificate = \"a\", key = \"b\" }"),
+            (table, "trusted", "[\"a\"]"),
             (table, "limits", "{ streams = 20 }"),
             (table, "relay", "{ max_circuits = 2 }"),
             (table, "files", "{ accept = \"never\" }"),

@@ -157,19 +157,23 @@ pub async fn start(
         asks: nat::is_question(listens.iter().map(|(_, listen)| listen)),
         instruments: &instruments,
     };
-    let mut behaviour = Behaviour::new(identity.keypair(), role, &config, &traffic, reach)
-        .map_err(StartError::Setup)?;
+    let mut behaviour =
+        Behaviour::new(identity.keypair(), role, &config, &traffic, reach).map_err(StartError::Setup)?;
     for topic in &topics {
         behaviour.gossip.join(topic).map_err(|error| StartError::Setup(error.to_string()))?;
     }
     let memory = Memory::open(identity.folder(), role);
     behaviour.gossip.blocklist(|blocklist| memory.restore_blocks(blocklist));
-    let webrtc = listens.iter().any(|(_, listen)| matches!(listen, Listen::Socket(_, TransportKind::WebRtc)));
+    // What only some transports need is not looked at without them.
+    let listens_on = |wanted: TransportKind| {
+        listens.iter().any(|(_, listen)| matches!(listen, Listen::Socket(_, kind) if *kind == wanted))
+    };
+    let (webrtc, secure) = (listens_on(TransportKind::WebRtc), listens_on(TransportKind::SecureWebSocket));
     let (transport, pace) = transport::build(transport::Parts {
         keypair: identity.keypair(),
         traffic: traffic.clone(),
         streams: config.limits.streams as usize,
-        tls: config.tls.clone(),
+        tls: config.tls.clone().filter(|_| secure),
         trusted: &config.trusted,
         webrtc: if webrtc { Some(WebRtcCertificate::open(identity.folder())?) } else { None },
         relay: relay_transport,

@@ -124,6 +124,8 @@ fn node_config(settings: &NodeSettings, surroundings: &Surroundings<'_>) -> Node
         mdns: settings.mdns,
         upnp: settings.upnp,
         external: settings.external.clone(),
+        tls: settings.tls.clone(),
+        trusted: settings.trusted.clone(),
         limits: settings.limits.clone(),
         message_burst: settings.rates.burst,
         message_rate: settings.rates.a_second,

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::mistake::Mistake;
 use super::reader::{FromToml, Reader, shown};
 use super::scalar::is_name;
-use crate::p2p::address::{self, AddressError, Socket};
+use crate::p2p::address::{self, AddressError, Socket, TransportKind};
 
 /// How a listen address is to be written.
 const LISTEN_HELP: &str = "write /ip4/ADDRESS or /ip6/ADDRESS, then /tcp/PORT, /tcp/PORT/ws, /udp/PORT/quic-v1 or /udp/PORT/webrtc-direct, like \"/ip4/127.0.0.1/tcp/0\"; port 0 is any free one";
@@ -30,6 +30,8 @@ pub(super) struct Listen {
     pub(super) multiaddr: Multiaddr,
     /// The socket it takes; `None` for a place at a relay.
     pub(super) socket: Option<Socket>,
+    /// What it listens with; `None` there, too.
+    pub(super) kind: Option<TransportKind>,
 }
 
 impl FromToml for Listen {
@@ -170,11 +172,11 @@ fn parse_multiaddr(text: &str) -> Result<Multiaddr, Complaint> {
 
 fn parse_listen(text: &str) -> Result<Listen, Complaint> {
     let multiaddr = parse_multiaddr(text)?;
-    let socket = match address::parse_listen(&multiaddr).map_err(Complaint::Form)? {
-        address::Listen::Socket(socket, _) => Some(socket),
-        address::Listen::Relay => None,
+    let (socket, kind) = match address::parse_listen(&multiaddr).map_err(Complaint::Form)? {
+        address::Listen::Socket(socket, kind) => (Some(socket), Some(kind)),
+        address::Listen::Relay => (None, None),
     };
-    Ok(Listen { multiaddr, socket })
+    Ok(Listen { multiaddr, socket, kind })
 }
 
 fn parse_external(text: &str) -> Result<Multiaddr, Complaint> {

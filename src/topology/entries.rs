@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::address::multiaddr_of;
+use super::address::{Listen, multiaddr_of};
 use super::bootnodes::{self, Directory, Edge};
 use super::defaults;
 use super::mistake::Mistake;
@@ -11,16 +11,18 @@ use super::names::Declared;
 use super::plan::{ConnectionMarks, MessageRates, RestartPolicy, Role, SignalingSettings, Timing};
 use super::ports::{Claim, Kind};
 use super::raw::{
-    RawConnections, RawFiles, RawLimits, RawNode, RawRelay, RawRestart, RawSignaling, RawTiming, RawTopology, RawWeb,
+    RawConnections, RawFiles, RawLimits, RawNode, RawRelay, RawRestart, RawSignaling, RawTiming, RawTopology,
+    RawWeb,
 };
 use super::reader::{At, Key, suggestion};
 use super::scalar::Port;
-use crate::p2p::address::{self, Socket};
+use crate::p2p::address::{self, Socket, TransportKind};
 use crate::p2p::direct::config::FilesConfig;
 use crate::p2p::limits::Limits;
 use crate::p2p::relay::RelayConfig;
 use crate::p2p::{NodeConfig, NodeRole};
 use crate::signaling::SignalingConfig;
+use crate::tls::CertificateFiles;
 
 /// What all entries share while they are built.
 pub(super) struct Build<'a> {
@@ -75,6 +77,14 @@ impl<'a> Build<'a> {
             mdns: raw.mdns.value().is_some_and(|mdns| *mdns),
             upnp: raw.upnp.value().is_some_and(|upnp| *upnp),
             external: self.external(raw, declared),
+            tls: self.tls(raw),
+            trusted: raw
+                .trusted
+                .value()
+                .into_iter()
+                .flat_map(|list| &list.items)
+                .map(|at| at.value.0.clone())
+                .collect(),
             limits: limits(&raw.limits, if is_bootnode { NodeRole::Bootnode } else { NodeRole::Node }),
             rates: rates(&raw.limits),
             relay: relay(&raw.relay, is_bootnode),
@@ -168,6 +178,33 @@ impl<'a> Build<'a> {
         let socket = SocketAddr::new(self.bind, port);
         self.claims.push(Claim { socket, owner: owner(declared), span: Some(span), kind: Kind::Service });
         socket
+    }
+
+    /// The certificate of a node; both its files, and there if the node listens on what needs it.
+    fn tls(&mut self, raw: &RawNode) -> Option<CertificateFiles> {
+        let Key::Given(At { value, span }) = &raw.tls else {
+            let secure = |at: &&At<Listen>| at.value.kind == Some(TransportKind::SecureWebSocket);
+            let listens = raw.listen.value().into_iter().flat_map(|list| &list.items);
+            if let (Key::Absent, Some(at)) = (&raw.tls, listens.filter(secure).next()) {
+                let message = format!("\"{}\" needs a certificate", at.value.multiaddr);
+                self.mistakes.push(
+                    Mistake::new(at.span.clone(), message, "secure WebSocket")
+                        .help("name its files: tls = { certificate = \"FILE\", key = \"FILE\" }"),
+                );
+            }
+            return None;
+        };
+        for (key, name) in [(&value.certificate, "certificate"), (&value.key, "key")] {
+            if matches!(key, Key::Absent) {
+                let mistake = Mistake::new(span.clone(), format!("`tls` lacks `{name}`"), "incomplete");
+                self.mistakes
+                    .push(mistake.help("it takes both: tls = { certificate = \"FILE\", key = \"FILE\" }"));
+            }
+        }
+        Some(CertificateFiles {
+            certificate: value.certificate.value()?.0.clone(),
+            key: value.key.value()?.0.clone(),
+        })
     }
 
     /// What a node listens on; claims the ports.

@@ -1,16 +1,18 @@
 //! A validated topology, and the plan it comes down to.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use libp2p::Multiaddr;
 
 use super::plan::{
-    BootnodeRef, ConnectionMarks, LogPolicy, MessageRates, NodeSettings, Plan, PlannedProcess, RestartPolicy, Settings,
-    SignalingSettings, Timing, WebSettings,
+    BootnodeRef, ConnectionMarks, LogPolicy, MessageRates, NodeSettings, Plan, PlannedProcess, RestartPolicy,
+    Settings, SignalingSettings, Timing, WebSettings,
 };
 use crate::p2p::direct::config::FilesConfig;
 use crate::p2p::limits::Limits;
 use crate::p2p::relay::RelayConfig;
+use crate::tls::CertificateFiles;
 
 /// A network that can be started as it stands. Made by [`parse`](super::parse) and its like alone, so every name in it
 /// is unique, every reference leads somewhere and no two processes claim one port.
@@ -53,6 +55,8 @@ pub(super) struct NodePart {
     pub(super) mdns: bool,
     pub(super) upnp: bool,
     pub(super) external: Vec<Multiaddr>,
+    pub(super) tls: Option<CertificateFiles>,
+    pub(super) trusted: Vec<PathBuf>,
     pub(super) limits: Limits,
     pub(super) rates: MessageRates,
     pub(super) relay: RelayConfig,
@@ -69,6 +73,8 @@ impl NodePart {
             mdns: self.mdns,
             upnp: self.upnp,
             external: self.external.clone(),
+            tls: self.tls.clone(),
+            trusted: self.trusted.clone(),
             limits: self.limits.clone(),
             rates: self.rates,
             relay: self.relay.clone(),

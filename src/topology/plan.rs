@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -14,6 +15,7 @@ use crate::p2p::direct::config::FilesConfig;
 use crate::p2p::limits::Limits;
 use crate::p2p::relay::RelayConfig;
 use crate::signaling::origin::AllowedOrigin;
+use crate::tls::CertificateFiles;
 
 /// A whole network, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +131,10 @@ pub struct NodeSettings {
     pub upnp: bool,
     /// Addresses told to others besides those it listens on.
     pub external: Vec<Multiaddr>,
+    /// The certificate for listening on secure WebSocket.
+    pub tls: Option<CertificateFiles>,
+    /// Authorities trusted beside the well-known ones when dialling secure WebSocket.
+    pub trusted: Vec<PathBuf>,
     /// What it admits at most.
     pub limits: Limits,
     /// Messages that it takes of one author.

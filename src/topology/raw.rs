@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::accept::AcceptFrom;
 use super::address::{Bootnode, External, Listen};
 use super::reader::{FromToml, Key, List, OneOrMany, Reader};
-use super::scalar::{Bind, Integer, Name, Origin, Period, Policy, Port, Size, Topic};
+use super::scalar::{Bind, FilePath, Integer, Name, Origin, Period, Policy, Port, Size, Topic};
 
 /// Most bootnodes one node may know; each is asked at the start.
 pub(super) const MAX_BOOTNODES: usize = 100;
@@ -18,6 +18,8 @@ pub(super) const MAX_BOOTNODES: usize = 100;
 pub(super) const MAX_LISTEN: usize = 16;
 /// Most addresses that a node may tell others besides those it listens on.
 pub(super) const MAX_EXTERNAL: usize = 16;
+/// Most files with authorities that a node may be told to trust.
+pub(super) const MAX_TRUSTED: usize = 16;
 /// Most topics a node may join at the start.
 pub(super) const MAX_TOPICS: usize = crate::p2p::handle::MAX_TOPICS;
 
@@ -225,6 +227,15 @@ tables! {
         max_circuit_duration: Period<SECOND, DAY>,
     }
 
+    /// A certificate for TLS, in files that are read again when they change.
+    #[schemars(rename = "Tls")]
+    struct RawTls {
+        /// The certificate in PEM form, with those of the authorities between behind it.
+        certificate: FilePath,
+        /// Its private key in PEM form.
+        key: FilePath,
+    }
+
     /// From whom a node takes files, and how much of them.
     #[schemars(rename = "Files")]
     struct RawFiles {
@@ -249,7 +260,7 @@ tables! {
         name: Name,
         /// How many. They are called NAME-0, NAME-1 and so on; without this key there is one, called NAME.
         count: Integer<1, 1_000>,
-        /// TCP multiaddrs to listen on. Default: a free port of `bind`.
+        /// Multiaddrs to listen on. Default: a free TCP port of `bind`.
         listen: List<Listen, 1, MAX_LISTEN>,
         /// Where to find the network: names of bootnodes in this file (a group's name means all of it), or
         /// multiaddrs that end in /p2p/PEER_ID. Default: all bootnodes of this file; for bootnodes none.
@@ -265,6 +276,11 @@ tables! {
         /// Addresses at which others reach it although it does not listen there, like a router's.
         #[schemars(extend("default" = []))]
         external: List<External, 0, MAX_EXTERNAL>,
+        /// The certificate for listening on secure WebSocket.
+        tls: RawTls,
+        /// PEM files with authorities that it trusts, beside the well-known ones, when it dials secure WebSocket.
+        #[schemars(extend("default" = []))]
+        trusted: List<FilePath, 0, MAX_TRUSTED>,
         /// How many connections it keeps.
         connections: RawConnections,
         /// What it admits at most.

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -286,6 +287,36 @@ impl JsonSchema for Topic {
     }
     fn schema_name() -> Cow<'static, str> {
         "Topic".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// Where a file is, by its path; a relative one begins in the folder that the network is started in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FilePath(pub(super) PathBuf);
+
+impl FromToml for FilePath {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.string(value, "certificates/node.pem")?;
+        if !text.is_empty() && !text.contains('\0') {
+            return Some(Self(text.into()));
+        }
+        let message = format!("`{}` is no path of a file: \"{}\"", reader.path(), shown(&text));
+        reader.record(
+            Mistake::new(value.span(), message, "not a path").help("write it like \"certificates/node.pem\""),
+        );
+        None
+    }
+}
+
+impl JsonSchema for FilePath {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "FilePath".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "minLength": 1 })
