@@ -211,14 +211,14 @@ async fn is_kept_away(
     })
     .await;
     first.abort();
-    let before = victim.refused("connection").await;
+    let before = victim.refused("blocked").await;
     let mut again = attacker(&key, authenticity(&key));
     again.dial(address.clone()).unwrap();
     let again = keep_going(again);
-    eventually("it is not let in again", || async { victim.refused("connection").await > before }).await;
+    eventually("it is not let in again", || async { victim.refused("blocked").await > before }).await;
     again.abort();
     let told = victim.handle.connect(format!("/ip4/127.0.0.1/tcp/1/p2p/{me}").parse().unwrap()).await;
-    assert!(told.unwrap_err().to_string().contains("kept away"));
+    assert!(told.unwrap_err().to_string().contains("blocked"));
     friend.handle.publish(lobby(), "honest").await.unwrap();
     while next_message(&mut events).await.text != "honest" {}
 }
@@ -272,8 +272,7 @@ async fn a_neighbour_that_sends_unsigned_messages_is_kept_away() {
 
 #[tokio::test]
 async fn own_messages_are_held_to_the_same_rate() {
-    let node = bootnode().await;
-    node.handle.join(lobby()).await.unwrap();
+    let (node, _friend, _events) = victim_and_friend().await;
     let mut refused = None;
     for _ in 0..2_000 {
         if let Err(error) = node.handle.publish(lobby(), "x").await {
