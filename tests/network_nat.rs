@@ -191,6 +191,24 @@ fn external_addresses_are_told_to_others() {
 }
 
 #[test]
+fn a_node_that_finds_no_router_to_ask_goes_on_without() {
+    if !lab::inside("a_node_that_finds_no_router_to_ask_goes_on_without") {
+        return;
+    }
+    let folder = Folder::new();
+    lab::begin();
+    let one = start(
+        &folder,
+        &Host::on_wire("one", 1),
+        "node",
+        "one",
+        "listen = [\"/ip4/0.0.0.0/tcp/0\"]\nupnp = true",
+    );
+    wait_until("the search is over", || one.role.log().contains("no router with UPnP was found"));
+    assert_eq!(one.addresses("external"), Vec::<String>::new());
+}
+
+#[test]
 fn nodes_on_one_local_network_find_each_other_by_multicast_dns() {
     if !lab::inside("nodes_on_one_local_network_find_each_other_by_multicast_dns") {
         return;

@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 use super::address::{self, AddressError, Listen, Socket, TransportKind};
-use super::behaviour::{self, Behaviour};
+use super::behaviour::{self, Behaviour, BehaviourEvent};
 use super::command::COMMAND_QUEUE;
 use super::config::NodeConfig;
 use super::direct::{self, Desk};
@@ -187,7 +187,7 @@ pub async fn start(
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_max_negotiating_inbound_streams(config.limits.negotiating_streams as usize),
     );
-    listen(&mut swarm, &listens).await?;
+    let early = listen(&mut swarm, &listens).await?;
     let announces = config.relay.enabled && config.external.is_empty();
     let told: Vec<Multiaddr> =
         if announces { nat::worth_telling(swarm.listeners()) } else { config.external.clone() };
@@ -212,6 +212,7 @@ pub async fn start(
         swarm,
         pace,
         manager: Manager::new(settings, bootnodes, rand::random(), Instant::now()),
+        early,
         reach: Reach::new(Places::new(wish, rand::random()), announces),
         commands: receiver,
         events,
@@ -277,8 +278,12 @@ fn listens(config: &NodeConfig) -> Result<Vec<(Multiaddr, Listen)>, StartError> 
     config.listen.iter().map(understood).collect()
 }
 
-/// Listens on every socket; returns once all are bound.
-async fn listen(swarm: &mut Swarm<Behaviour>, listens: &[(Multiaddr, Listen)]) -> Result<(), StartError> {
+/// Listens on every socket; returns once all are bound, with what else happened meanwhile: a peer may be quick.
+async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    listens: &[(Multiaddr, Listen)],
+) -> Result<Vec<SwarmEvent<BehaviourEvent>>, StartError> {
+    let mut early = Vec::new();
     let mut waiting: Vec<(ListenerId, Multiaddr)> = Vec::new();
     for (address, listen) in listens {
         let Listen::Socket(socket, kind) = listen else { continue };
@@ -304,13 +309,13 @@ async fn listen(swarm: &mut Swarm<Behaviour>, listens: &[(Multiaddr, Listen)]) -
                         return Err(listen_error(address.clone(), source));
                     }
                 }
-                _ => {}
+                other => early.push(other),
             }
         }
         Ok(())
     };
     match tokio::time::timeout(LISTEN_TIMEOUT, bound).await {
-        Ok(result) => result,
+        Ok(result) => result.map(|()| early),
         Err(_) => {
             let address = waiting.into_iter().next().map_or_else(Multiaddr::empty, |(_, address)| address);
             Err(StartError::Listen { address, source: io::ErrorKind::TimedOut.into() })

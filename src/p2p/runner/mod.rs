@@ -55,6 +55,8 @@ pub(crate) struct Parts {
     pub(crate) swarm: Swarm<Behaviour>,
     pub(crate) pace: Pace,
     pub(crate) manager: Manager,
+    /// What happened while the listeners were bound.
+    pub(crate) early: Vec<SwarmEvent<BehaviourEvent>>,
     pub(crate) reach: Reach,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: broadcast::Sender<Event>,
@@ -107,14 +109,15 @@ struct Connecting {
 }
 
 impl Runner {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(mut parts: Parts) -> Self {
+        let early = std::mem::take(&mut parts.early);
         catalogue::P2P_DIALS.start_at_zero(&parts.instruments.dials, dials::RESULTS);
         catalogue::P2P_HOLE_PUNCHES.start_at_zero(&parts.instruments.hole_punches, reach::PUNCH_RESULTS);
         let joined = parts.topics.iter().map(|topic| peers::Event::Joined(topic.clone(), Vec::new()));
         let known = parts.memory.known_addresses().into_iter();
         // Hearsay, since it is of another time.
         let known = known.map(|(peer, at)| peers::Event::Heard(peer, at, peers::Source::Hearsay));
-        Self {
+        let mut runner = Self {
             inbox: joined.chain(known).chain([peers::Event::Wake]).collect(),
             swarm: parts.swarm,
             pace: parts.pace,
@@ -137,7 +140,11 @@ impl Runner {
             traffic: parts.traffic,
             _identity: parts.identity,
             commands: parts.commands,
+        };
+        for event in early {
+            runner.on_swarm_event(event);
         }
+        runner
     }
 
     /// Runs until a command or the last handle's end stops it.
