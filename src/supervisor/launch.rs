@@ -131,7 +131,6 @@ fn node_config(settings: &NodeSettings, surroundings: &Surroundings<'_>) -> Node
         message_rate: settings.rates.a_second,
         relay: settings.relay.clone(),
         files: settings.files.clone(),
-        ..NodeConfig::default()
     }
 }
 

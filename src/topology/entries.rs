@@ -184,8 +184,8 @@ impl<'a> Build<'a> {
     fn tls(&mut self, raw: &RawNode) -> Option<CertificateFiles> {
         let Key::Given(At { value, span }) = &raw.tls else {
             let secure = |at: &&At<Listen>| at.value.kind == Some(TransportKind::SecureWebSocket);
-            let listens = raw.listen.value().into_iter().flat_map(|list| &list.items);
-            if let (Key::Absent, Some(at)) = (&raw.tls, listens.filter(secure).next()) {
+            let mut listens = raw.listen.value().into_iter().flat_map(|list| &list.items);
+            if let (Key::Absent, Some(at)) = (&raw.tls, listens.find(secure)) {
                 let message = format!("\"{}\" needs a certificate", at.value.multiaddr);
                 self.mistakes.push(
                     Mistake::new(at.span.clone(), message, "secure WebSocket")

@@ -85,7 +85,7 @@ mod tests {
         fs::write(folder.join("x.json"), "{").unwrap();
         fs::write(folder.join("y.tmp"), "").unwrap();
         fs::write(folder.join("z.json"), serde_json::to_vec(&entry).unwrap()).unwrap();
-        assert_eq!(load(&folder), [entry.clone()]);
+        assert_eq!(load(&folder), std::slice::from_ref(&entry));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         remove(&folder, &entry.id);
         remove(&folder, &entry.id);
