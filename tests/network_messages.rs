@@ -162,7 +162,10 @@ fn peers_are_listed_with_address_and_direction() {
             out.lines().find(|line| line.starts_with(&id)).unwrap_or_else(|| panic!("{name} in:\n{out}"));
         assert!(line.contains("/ip4/127.0.0.1/tcp/"), "{line}");
         assert!(line.contains("inbound") || line.contains("outbound"), "{line}");
-        assert!(line.contains("  tcp direct  ") && line.contains("  sent ") && line.contains("  received "), "{line}");
+        assert!(
+            line.contains("  tcp direct  ") && line.contains("  sent ") && line.contains("  received "),
+            "{line}"
+        );
         assert_eq!(line.contains(" bootnode"), name == "bootnode", "{line}");
     }
     let (_, help, _) = script(&network, "node-0", "/help\n");
