@@ -83,7 +83,8 @@ fn node() -> Swarm<libp2p_stream::Behaviour> {
     let meter = opentelemetry::global::meter("bench");
     let (relay, _) = relay::client::new(keypair.public().to_peer_id());
     let traffic = transport::Traffic::new(&meter, &P2pInstruments::new(&meter));
-    let parts = Parts { keypair: &keypair, traffic, streams: 128, tls: None, trusted: &[], webrtc: None, relay };
+    let parts =
+        Parts { keypair: &keypair, traffic, streams: 128, tls: None, trusted: &[], webrtc: None, relay };
     let (transport, _) = transport::build(parts).expect("a transport");
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
     Swarm::new(transport, libp2p_stream::Behaviour::new(), keypair.public().to_peer_id(), config)

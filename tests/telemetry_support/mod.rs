@@ -161,8 +161,8 @@ pub fn record_everything(meter: &Meter) {
     p2p.connected_peers.record(3, &[]);
     p2p.messages_sent.add(5, &[]);
     p2p.messages_received.add(7, &[]);
-    p2p.bytes_sent.add(500, &[]);
-    p2p.bytes_received.add(700, &[]);
+    catalogue::P2P_BYTES_SENT.u64_counter(meter).add(500, &[]);
+    catalogue::P2P_BYTES_RECEIVED.u64_counter(meter).add(700, &[]);
     catalogue::P2P_PEER_BYTES_SENT.u64_counter(meter).add(50, &peer);
     catalogue::P2P_PEER_BYTES_RECEIVED.u64_counter(meter).add(70, &peer);
     catalogue::P2P_PEER_MESSAGES_SENT.u64_counter(meter).add(1, &peer);
