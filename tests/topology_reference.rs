@@ -96,7 +96,9 @@ fn beside(row: &Row) -> &'static str {
 /// The heading that describes the table behind a property of the schema.
 fn heading(parent: &str, key: &str) -> Option<String> {
     match (parent, key) {
-        (_, "restart" | "timing" | "connections" | "limits" | "relay" | "files" | "tls") => Some(key.to_owned()),
+        (_, "restart" | "timing" | "connections" | "limits" | "relay" | "files" | "tls") => {
+            Some(key.to_owned())
+        }
         ("Top level", "ports" | "logs" | "web" | "signaling" | "bootnodes" | "nodes") => Some(key.to_owned()),
         _ => None,
     }

@@ -43,7 +43,10 @@ pub use blocklist::BlockedBy;
 pub use config::NodeConfig;
 pub use direct::transfer::{TransferInfo, TransferState};
 pub use event::{Event, EventStream, GivenUp};
-pub use handle::{BlockError, BlockedPeer, ConnectError, Gone, Handle, JoinError, PeerInfo, PublishError, Published, Status, TopicInfo};
+pub use handle::{
+    BlockError, BlockedPeer, ConnectError, Gone, Handle, JoinError, PeerInfo, PublishError, Published,
+    Status, TopicInfo,
+};
 pub use identity::{Identity, IdentityError};
 pub use limits::NodeRole;
 pub use start::{Node, StartError, start};

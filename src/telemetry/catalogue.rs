@@ -111,11 +111,7 @@ impl Metric {
     pub fn seconds_histogram(&self, meter: &Meter) -> Histogram<f64> {
         const BOUNDS: [f64; 13] =
             [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-        meter
-            .f64_histogram(self.name)
-            .with_description(self.help)
-            .with_boundaries(BOUNDS.to_vec())
-            .build()
+        meter.f64_histogram(self.name).with_description(self.help).with_boundaries(BOUNDS.to_vec()).build()
     }
 
     /// A counter that is read at each collection.

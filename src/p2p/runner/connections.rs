@@ -276,7 +276,9 @@ impl Peer {
     /// has lost the first.
     fn loser(&self, local: PeerId, peer: PeerId) -> Option<ConnectionId> {
         let [first, second, ..] = self.connections.as_slice() else { return None };
-        for worse in [|connection: &Connection| connection.tried, |connection: &Connection| connection.relayed] {
+        for worse in
+            [|connection: &Connection| connection.tried, |connection: &Connection| connection.relayed]
+        {
             match (worse(first), worse(second)) {
                 (true, false) => return Some(first.id),
                 (false, true) => return Some(second.id),

@@ -61,7 +61,9 @@ impl Memory {
         let Some(content) = self.blocked_file.read::<BlockedContent>() else { return };
         for Blocked { peer_id, until } in content.blocked {
             let left = until.map(|until| until.saturating_sub(unix()));
-            if left != Some(0) && blocklist.by_hand(peer_id, left.map(Duration::from_secs), Instant::now()).is_err() {
+            if left != Some(0)
+                && blocklist.by_hand(peer_id, left.map(Duration::from_secs), Instant::now()).is_err()
+            {
                 tracing::warn!("more peers are blocked than may be; the rest of them is let in");
                 return;
             }

@@ -217,8 +217,8 @@ impl Runner {
         // From the listening port, two nodes that dial each other would meet in one TCP connection with two initiators; and a port pair
         // in TIME_WAIT would forbid the redial. A bootnode does not dial back, and where it sees this node is where others are to
         // knock when they make their way through a NAT.
-        let seen_by_others =
-            self.manager.is_bootnode(peer) && !schedule.iter().any(|(address, _)| choice::is_loopback(address));
+        let seen_by_others = self.manager.is_bootnode(peer)
+            && !schedule.iter().any(|(address, _)| choice::is_loopback(address));
         let options = if seen_by_others { options } else { options.allocate_new_port() }.build();
         if let Err(error) = self.pace.during(schedule, || self.swarm.dial(options)) {
             self.instruments.dials.add(1, &[KeyValue::new("result", dials::result(&error))]);
@@ -228,7 +228,8 @@ impl Runner {
 
     fn set_timer(&mut self) {
         let double = self.doubles.front().map(|(at, _)| *at);
-        let at = [self.manager_wake, double, self.reach.wake, self.memory.wake_at()].into_iter().flatten().min();
+        let at =
+            [self.manager_wake, double, self.reach.wake, self.memory.wake_at()].into_iter().flatten().min();
         if at != self.timer_at {
             self.timer_at = at;
             if let Some(at) = at {
@@ -269,7 +270,9 @@ impl Runner {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_listening(listener_id, address),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listening_no_more(&address),
-            SwarmEvent::ExternalAddrConfirmed { address } => tracing::info!(%address, "reachable from outside"),
+            SwarmEvent::ExternalAddrConfirmed { address } => {
+                tracing::info!(%address, "reachable from outside")
+            }
             SwarmEvent::ListenerClosed { listener_id, reason, .. }
                 if self.on_place_closed(listener_id, reason.as_ref().err()) => {}
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
