@@ -38,7 +38,7 @@ pub use candidates::Source;
 use needs::Needs;
 use settings::{
     BOOTNODE_BACKOFF, BOOTNODE_MAX_BACKOFF, LOOKUPS, REJOIN_PAUSE, SEARCH_FIRST, SEARCH_GAP, SEARCHES,
-    STABLE, UNWANTED_PAUSE, YIELD,
+    SETTLE, STABLE, UNWANTED_PAUSE, YIELD,
 };
 pub use settings::{MAX_DIALS, Settings};
 
@@ -177,7 +177,8 @@ impl Manager {
             Event::DialFailed(peer) => self.dial_failed(peer, now),
             Event::Heard(peer, addresses, source) => self.heard(peer, addresses, source, now),
             Event::CanSearch => {
-                self.needs.hasten(self.settings.topic_peers, now);
+                let settled = self.enough_since.is_some_and(|since| since + SETTLE.0 <= now);
+                self.needs.hasten(self.settings.topic_peers, settled, now);
                 let earliest = self.last_search.map_or(now, |last| now.max(last + SEARCH_GAP));
                 self.search_at = Some(self.search_at.map_or(earliest, |at| at.min(earliest)));
             }
@@ -195,7 +196,7 @@ impl Manager {
             Event::Joined(topic, peers) => {
                 self.needs.joined(topic, peers.into_iter().filter(|peer| self.stays(*peer)).collect());
                 if !self.connected.is_empty() {
-                    self.needs.hasten(self.settings.topic_peers, now);
+                    self.needs.hasten(self.settings.topic_peers, false, now);
                 }
             }
             Event::Left(topic) => self.needs.left(&topic),

@@ -118,10 +118,15 @@ impl Needs {
         short
     }
 
-    /// Somebody new can be asked: topics with fewer than `wanted` members need not wait for long.
-    pub(super) fn hasten(&mut self, wanted: usize, now: Instant) {
+    /// Somebody new can be asked: topics with fewer than `wanted` members are looked up at once, if they never were; and soon again when
+    /// the node has `settled`, since in one that is still connecting somebody new comes all the time.
+    pub(super) fn hasten(&mut self, wanted: usize, settled: bool, now: Instant) {
         for need in self.0.values_mut().filter(|need| need.members.len() < wanted) {
-            let soon = if need.pause == LOOKUP_FIRST { now } else { now + LOOKUP_FIRST };
+            let soon = match need.pause == LOOKUP_FIRST {
+                true => now,
+                false if settled => now + LOOKUP_FIRST,
+                false => continue,
+            };
             need.lookup_at = Some(need.lookup_at.map_or(soon, |at| at.min(soon)));
         }
     }
