@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { multiaddr } from "@multiformats/multiaddr";
-import { AGENT, Hippius, LIMIT, jsPeer, until } from "./support.mjs";
+import { AGENT, Hippius, LIMIT, jsPeer, pinged, until } from "./support.mjs";
 
 const relay = new Hippius("bootnode");
 const isRelayed = (address) => String(address).includes("/p2p-circuit");
@@ -21,7 +21,7 @@ test("js-libp2p reaches js-libp2p through hippius", LIMIT, async (t) => {
   const connection = await visitor.dial(address);
   assert.ok(connection.remotePeer.equals(js.peerId) && isRelayed(connection.remoteAddr), `${connection.remoteAddr}`);
   assert.ok(connection.limits, "the relay has said what it passes on");
-  assert.ok((await visitor.services.ping.ping(js.peerId)) >= 0);
+  await pinged(visitor, js.peerId);
 });
 
 test("hippius reaches js-libp2p through hippius", LIMIT, async (t) => {
@@ -46,7 +46,7 @@ test("js-libp2p reaches a hidden hippius through hippius", LIMIT, async (t) => {
     return address && js.dial(multiaddr(address)).catch((error) => t.diagnostic(`${address}: ${error}`));
   });
   assert.equal(String(connection.remotePeer), node.id);
-  assert.ok((await js.services.ping.ping(connection.remotePeer)) >= 0);
+  await pinged(js, connection.remotePeer);
   await until("it sees us come through the relay", async () => {
     const peer = await node.peer(js.peerId);
     return peer?.agent === AGENT && isRelayed(peer.address);

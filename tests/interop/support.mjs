@@ -138,5 +138,16 @@ export async function until(what, condition) {
   }
 }
 
+/** A ping comes back. js-libp2p's monitor of connections pings, too, and only one may be under way. */
+export const pinged = (js, peer) =>
+  until("a ping comes back", async () => {
+    try {
+      return (await js.services.ping.ping(peer)) >= 0;
+    } catch (error) {
+      if (error.name === "TooManyOutboundProtocolStreamsError") return false;
+      throw error;
+    }
+  });
+
 /** What the network's metrics endpoint says. */
 export const metrics = async () => (await fetch(network.metrics)).text();

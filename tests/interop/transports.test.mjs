@@ -1,7 +1,7 @@
 // js-libp2p and hippius connect to each other by every transport that both have, ping, and learn what the other is.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AGENT, Hippius, LIMIT, jsPeer, transportOf, until } from "./support.mjs";
+import { AGENT, Hippius, LIMIT, jsPeer, transportOf, pinged, until } from "./support.mjs";
 
 const hippius = new Hippius("node-0");
 
@@ -29,7 +29,7 @@ async function acquainted(js, transport, direction) {
     return known.metadata.get("AgentVersion");
   });
   assert.match(Buffer.from(agent).toString(), /^hippius\/\d/);
-  assert.ok((await js.services.ping.ping(connection.remotePeer)) >= 0);
+  await pinged(js, connection.remotePeer);
   return connection;
 }
 
