@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hippius::telemetry::catalogue;
+use hippius::telemetry::catalogue::{self, Kind};
 use hippius::telemetry::refusal::Reason;
 use hippius::telemetry::stats::Stats;
 use opentelemetry::metrics::MeterProvider;
@@ -34,7 +34,9 @@ fn every_metric_of_the_catalogue_arrives_with_its_identity() {
         for name in [Some(metric.exposed_name()), metric.twin().map(str::to_owned)].into_iter().flatten() {
             let own = name.starts_with("hippius_telemetry") || name.starts_with("hippius_connections");
             let identity = if own { "{process=\"supervisor\"" } else { identity };
-            assert!(page.body.contains(&format!("\n{name}{identity}")), "{name} is not in\n{}", page.body);
+            // A distribution shows as its parts.
+            let series = if metric.kind == Kind::Histogram { format!("{name}_count") } else { name.clone() };
+            assert!(page.body.contains(&format!("\n{series}{identity}")), "{name} is not in\n{}", page.body);
             assert!(page.body.contains(&format!("# HELP {name} {}", metric.help)), "{name}");
         }
     }
@@ -84,7 +86,11 @@ fn the_page_is_well_formed() {
             value.parse::<f64>().unwrap();
             assert!(seen.insert(series), "{series} is there twice");
             let (name, labels) = series.split_once('{').unwrap();
-            assert_eq!(name, current, "{line} is not with its type");
+            let family = match types[current] {
+                "histogram" => ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)),
+                _ => Some(name),
+            };
+            assert_eq!(family, Some(current), "{line} is not with its type");
             assert!(
                 labels.contains("process=\"") && labels.contains("role=\"") && labels.ends_with('}'),
                 "{line}"

@@ -171,6 +171,29 @@ pub fn record_everything(meter: &Meter) {
     catalogue::P2P_PEER_LATENCY.f64_gauge(meter).record(0.0015, &peer);
     p2p.dials.add(1, &[KeyValue::new("result", "ok")]);
     p2p.refused.add(1, &[KeyValue::new("what", "a \"quoted\" \\ thing\nhere")]);
+    for counter in [
+        &p2p.kademlia_queries,
+        &p2p.private_messages_sent,
+        &p2p.private_messages_received,
+        &p2p.files_sent,
+        &p2p.files_received,
+        &p2p.file_bytes_sent,
+        &p2p.file_bytes_received,
+        &p2p.neighbours_blocked,
+        &p2p.hole_punches,
+    ] {
+        counter.add(1, &[]);
+    }
+    for gauge in [&p2p.relay_reservations, &p2p.relay_circuits, &p2p.relays_held] {
+        gauge.record(1, &[]);
+    }
+    for histogram in [&p2p.round_trip, &p2p.kademlia_query_time] {
+        histogram.record(0.001, &[]);
+    }
+    catalogue::P2P_PROTOCOL_BYTES.u64_counter(meter).add(5, &[KeyValue::new("protocol", "ping")]);
+    catalogue::P2P_MESSAGES_DUPLICATE.u64_counter(meter).add(1, &[]);
+    catalogue::P2P_CONNECTIONS.u64_gauge(meter).record(1, &[KeyValue::new("transport", "tcp")]);
+    catalogue::P2P_MESH_PEERS.u64_gauge(meter).record(1, &[KeyValue::new("topic", "lobby")]);
     let signaling = SignalingInstruments::new(meter);
     signaling.active_connections.record(2, &[]);
     signaling.total_connections.add(9, &[]);
@@ -179,5 +202,6 @@ pub fn record_everything(meter: &Meter) {
     signaling.refused.add(1, &[KeyValue::new("reason", "full")]);
     signaling.webrtc_connections.record(1, &[KeyValue::new("type", "direct")]);
     WebInstruments::new(meter).requests.add(1, &[KeyValue::new("status", 200)]);
+    catalogue::WEB_CONNECTIONS_REFUSED.u64_counter(meter).add(1, &[]);
     host::observe(meter, Path::new("/")).unwrap();
 }
