@@ -15,12 +15,23 @@ use support::{Network, wait_for};
 const PAGE: &str = include_str!("../docs/control.md");
 
 /// The files that answer requests.
-const SOURCES: [(&str, &str); 4] = [
+const SOURCES: [(&str, &str); 7] = [
     ("supervisor/api.rs", include_str!("../src/supervisor/api.rs")),
     ("roles/admin.rs", include_str!("../src/roles/admin.rs")),
-    ("roles/node_admin.rs", include_str!("../src/roles/node_admin.rs")),
     ("control/http.rs", include_str!("../src/control/http.rs")),
+    ("roles/node_admin.rs", include_str!("../src/roles/node_admin.rs")),
+    ("roles/node_admin/direct.rs", include_str!("../src/roles/node_admin/direct.rs")),
+    ("roles/node_admin/query.rs", include_str!("../src/roles/node_admin/query.rs")),
+    ("roles/node_admin/steering.rs", include_str!("../src/roles/node_admin/steering.rs")),
 ];
+
+/// Members of a file's transfer that it has at some times only.
+const OF_SOME_TRANSFERS: [&str; 2] = ["reason", "saved_as"];
+
+/// What a source has before its own tests.
+fn program(source: &str) -> &str {
+    source.split("#[cfg(test)]").next().unwrap_or_default()
+}
 
 /// `topology/local.toml` with any free ports.
 const TOPOLOGY: &str = r#"
@@ -156,10 +167,13 @@ fn assert_same_shape(shown: &Value, real: &Value, place: &str) {
         // Counters by kind: which there are is not the same in every run.
         (Value::Object(shown), Value::Object(_)) if shown.is_empty() => {}
         (Value::Object(shown), Value::Object(real)) => {
-            let keys =
-                |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<BTreeSet<_>>();
+            let transfer = shown.contains_key("direction") && shown.contains_key("done");
+            let always = |key: &&String| !(transfer && OF_SOME_TRANSFERS.contains(&key.as_str()));
+            let keys = |object: &serde_json::Map<String, Value>| {
+                object.keys().filter(always).cloned().collect::<BTreeSet<_>>()
+            };
             assert_eq!(keys(shown), keys(real), "keys of {place}");
-            for (key, shown) in shown {
+            for (key, shown) in shown.iter().filter(|(key, _)| always(key)) {
                 assert_same_shape(shown, &real[key], &format!("{place}.{key}"));
             }
         }
@@ -179,6 +193,15 @@ fn assert_same_shape(shown: &Value, real: &Value, place: &str) {
     }
 }
 
+/// Whether `node-1` has been offered so many files, and is being asked about the last.
+fn offered(network: &Network, count: usize) -> Option<()> {
+    let list =
+        Example::parse("curl --unix-socket data/node-1/admin.sock http://localhost/v1/files", String::new());
+    let reply = json(&list.run(network.dir()).1);
+    let files = reply["files"].as_array().expect("a list");
+    (files.len() == count && files[count - 1]["state"] == "offered").then_some(())
+}
+
 #[test]
 fn every_example_works() {
     let mut network = Network::up(TOPOLOGY);
@@ -196,15 +219,22 @@ fn every_example_works() {
     let (last, others): (Vec<_>, Vec<_>) =
         examples().into_iter().partition(|example| example.target == "/v1/down");
     assert_eq!((last.len(), others.len() > 15), (1, true), "the page was not understood");
+    let mut offers = 0;
     for mut example in others.into_iter().chain(last) {
         if example.body.contains("12D3Koo") {
-            let shown = json(&example.body);
-            let real = if shown["address"].is_string() {
-                serde_json::json!({ "address": address })
-            } else {
-                serde_json::json!({ "peer_id": peer })
-            };
-            example.body = real.to_string();
+            let mut body = json(&example.body);
+            if body["address"].is_string() {
+                body["address"] = address.clone().into();
+            }
+            if body["peer_id"].is_string() {
+                body["peer_id"] = peer.clone().into();
+            }
+            if let Some(path) = body["path"].as_str() {
+                let path = network.dir().join(Path::new(path).file_name().expect("a file's name"));
+                std::fs::write(&path, "content").expect("writable");
+                body["path"] = path.to_str().expect("a path in UTF-8").into();
+            }
+            example.body = body.to_string();
         }
         let (status, reply) = example.run(network.dir());
         let what = format!("{} {} on {}", example.method, example.target, example.socket);
@@ -214,6 +244,10 @@ fn every_example_works() {
             assert_eq!(status == 200, good, "{what}: {status} {reply}");
             assert_eq!(shown["error"]["code"], real["error"]["code"], "{what}");
             assert_same_shape(&shown, &real, &what);
+            if (example.method.as_str(), example.target.as_str()) == ("POST", "/v1/files") {
+                offers += 1;
+                wait_for("the file is offered", || offered(&network, offers));
+            }
         } else {
             assert_eq!((status, reply.trim_end()), (200, example.reply.as_str()), "{what}");
         }
@@ -228,31 +262,76 @@ fn every_heading_has_an_example() {
         let (method, path) = section.trim_start_matches('`').split_once(' ').expect("METHOD PATH");
         let path = path.split('`').next().expect("a closing tick");
         let fixed = path.split('{').next().expect("a beginning");
+        let ending = path.rsplit('}').next().expect("an end");
         let url = format!("http://localhost{fixed}");
         let post = section.contains("-X POST");
-        assert!(section.contains(&url), "{method} {path} has no example");
+        let shows = |line: &str| line.starts_with("curl ") && line.contains(&url) && line.contains(ending);
+        assert!(section.lines().any(shows), "{method} {path} has no example");
         assert_eq!(post, method == "POST", "{method} {path} has an example of another method");
     }
 }
 
+/// The requests that a node's sources take, as `METHOD PATH`; a variable part of a path is `{}`.
+fn requests_of_a_node() -> BTreeSet<String> {
+    let sources = SOURCES.iter().filter(|(name, _)| name.starts_with("roles/node_admin"));
+    let mut requests = BTreeSet::new();
+    for (_, source) in sources {
+        let pieces: Vec<&str> = program(source).split('"').collect();
+        let verbs = pieces.windows(2).filter(|pair| pair[1].starts_with(" => Verb::")).map(|pair| pair[0]);
+        for (place, path) in pieces.iter().enumerate().filter(|(_, piece)| piece.starts_with("/v1/")) {
+            let after = pieces[place + 1];
+            if after.starts_with(" if get ") {
+                requests.insert(format!("GET {path}"));
+            } else if after.starts_with(" if post ") {
+                requests.insert(format!("POST {path}"));
+            } else if after.starts_with(")?.strip_suffix(") {
+                requests.insert(format!("GET {path}{{}}{}", pieces[place + 2]));
+            } else if path.ends_with('/') {
+                let before = requests.len();
+                requests.extend(verbs.clone().map(|verb| format!("POST {path}{{}}/{verb}")));
+                assert!(requests.len() > before, "what follows {path} was not understood");
+            } else {
+                // Among those that are told of the right method: one that is taken with it.
+                let taken = ["GET", "POST"].map(|method| requests.contains(&format!("{method} {path}")));
+                assert_ne!(taken, [false, false], "{path} was not understood");
+            }
+        }
+    }
+    requests
+}
+
 #[test]
 fn every_path_of_a_node_is_documented() {
-    let (_, node) = SOURCES[2];
-    let paths: BTreeSet<&str> = node.split('"').filter(|text| text.starts_with("/v1/")).collect();
-    assert!(paths.len() > 8, "the source was not understood: {paths:?}");
-    for path in paths {
-        assert!(
-            PAGE.contains(&format!("`GET {path}`")) || PAGE.contains(&format!("`POST {path}`")),
-            "{path}"
-        );
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/roles/node_admin");
+    for file in folder.read_dir().expect("a folder") {
+        let name = file.expect("an entry").file_name();
+        let known = |(source, _): &(&str, &str)| Path::new(source).file_name() == Some(&name);
+        assert!(SOURCES.iter().any(known), "SOURCES lacks {name:?}");
     }
+    let requests = requests_of_a_node();
+    assert!(requests.len() > 18, "the source was not understood: {requests:?}");
+    let documented: BTreeSet<String> = PAGE
+        .split("\n## ")
+        .filter(|part| part.starts_with("Every process") || part.starts_with("Nodes and bootnodes"))
+        .flat_map(str::lines)
+        .filter_map(|line| line.strip_prefix("### `")?.split('`').next())
+        .filter(|request| request.contains(" /v1/"))
+        .map(|request| match (request.split_once('{'), request.split_once('}')) {
+            (Some((before, _)), Some((_, after))) => format!("{before}{{}}{after}"),
+            _ => request.to_owned(),
+        })
+        .collect();
+    assert_eq!(documented, requests);
 }
 
 #[test]
 fn every_error_is_documented() {
     let mut codes = BTreeSet::new();
     for (name, source) in SOURCES {
-        let before = codes.len();
+        let (source, before) = (program(source), codes.len());
+        // A parameter's error has its code without a status.
+        let arms = source.split("=> \"").skip(1).filter(|_| name.ends_with("/query.rs"));
+        codes.extend(arms.filter_map(|arm| arm.split('"').next().map(str::to_owned)));
         for use_of_status in source.split("StatusCode::").skip(1) {
             let rest = use_of_status.trim_start_matches(|c: char| c.is_ascii_uppercase() || c == '_');
             let rest = rest.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
