@@ -19,12 +19,22 @@ struct Files {
 }
 
 impl Session {
-    /// The peer id of the process called `name`, where a supervisor runs one.
+    /// The peer id of the process called `name`, where a supervisor runs one. The supervisor knows its address, which the node may
+    /// not have heard yet: so they are connected.
     async fn process(&self, name: &str) -> Option<PeerId> {
         let socket = Paths::new(self.data_dir()?).control_socket();
         let status: Status = Client::new(&socket).get("/v1/status").await.ok()?;
         let process = status.processes.into_iter().find(|process| process.name == name)?;
-        process.peer_id?.parse().ok()
+        let peer = process.peer_id?.parse().ok()?;
+        for address in process.addresses {
+            // Whoever cannot be reached is told of by the command itself.
+            let dialled: Result<Value, _> =
+                self.client().post("/v1/peers/connect", &json!({ "address": address })).await;
+            if dialled.is_ok() {
+                break;
+            }
+        }
+        Some(peer)
     }
 
     /// Who is meant: a peer id, the end of that of a connected peer, or a process of the same network.
