@@ -30,7 +30,7 @@ def admin(network, name):
 def mesh_of(network, name):
     """Peers in the node's mesh of the topic; None while nobody answers."""
     answer = ask(admin(network, name), "/v1/topics")
-    found = [topic for topic in (answer or {}).get("topics", []) if topic["topic"] == TOPIC]
+    found = [topic for topic in (answer or {}).get("details", []) if topic["topic"] == TOPIC]
     return len(found[0]["mesh"]) if found else None
 
 
