@@ -37,10 +37,10 @@ const FRAME_BYTES: usize = 1_024;
 const FIRST_HEARTBEAT: Duration = Duration::from_millis(100);
 /// Messages waiting for one slow peer, some 8 MB of the largest; more are dropped and counted.
 const PEER_QUEUE: usize = 64;
-/// Pause before a peer that left the mesh is taken into it again. The default, a minute, counts also for one that left a topic and
 /// Above this many peers the mesh of a topic is cut back to 6. The usual 12 lets it grow to 7 in the mean, and every peer more than 6 sends
 /// every message once more, each with a signature to check.
 const MESH_HIGH: usize = 7;
+/// Pause before a peer that left the mesh is taken into it again. The default, a minute, counts also for one that left a topic and
 /// has come back: until then it would get its messages by gossip only, a second later than others.
 const PRUNE_BACKOFF: Duration = Duration::from_secs(5);
 /// The same, as one that leaves a topic asks of the others.
