@@ -149,13 +149,77 @@ fn a_page_that_is_being_made_keeps_its_numbers() {
     assert!(fixture.text().contains(" 999\n"));
 }
 
-#[test]
-fn histograms_and_what_was_refused_are_always_decoded() {
-    let point_of = HistogramDataPoint { sum: Some(1.0), ..Default::default() };
+fn cumulative(data_points: Vec<HistogramDataPoint>) -> Data {
     let aggregation_temporality = AggregationTemporality::Cumulative as i32;
-    let histogram = Data::Histogram(Histogram { data_points: vec![point_of], aggregation_temporality });
+    Data::Histogram(Histogram { data_points, aggregation_temporality })
+}
+
+/// A histogram with the bounds 1, 2, … and a count for each bucket.
+fn histogram_point(time_unix_nano: u64, peer: &str, bucket_counts: Vec<u64>, sum: f64) -> HistogramDataPoint {
+    let attributes = point(0, peer, Number::AsInt(0)).attributes;
+    let count = bucket_counts.iter().fold(0, |sum: u64, count| sum.wrapping_add(*count));
+    let explicit_bounds = (1..bucket_counts.len()).map(|bound| bound as f64).collect();
+    HistogramDataPoint {
+        time_unix_nano,
+        attributes,
+        count,
+        sum: Some(sum),
+        bucket_counts,
+        explicit_bounds,
+        min: Some(sum / 2.0),
+        ..Default::default()
+    }
+}
+
+/// A push with a number and a histogram of two series.
+fn timed(time: u64, fast: [u64; 3], slow: [u64; 3], sum: f64) -> Vec<u8> {
+    let histograms = [("slow", slow), ("fast", fast)];
+    let histograms = histograms.map(|(peer, counts)| histogram_point(time, peer, counts.to_vec(), sum));
+    body(vec![
+        metric("sent", sum_of_one(time)),
+        metric("took", cumulative(histograms.into())),
+        metric("latency", Data::Gauge(Gauge { data_points: vec![point(time, "a", Number::AsDouble(sum))] })),
+    ])
+}
+
+fn sum_of_one(time: u64) -> Data {
+    sum(vec![point(time, "a", Number::AsInt(1))])
+}
+
+#[test]
+fn histograms_are_followed_too() {
+    let (fixture, model) = (Fixture::new(), Fixture::new());
+    for time in 1..4 {
+        let body = timed(time, [time, 0, 0], [1, 2, 3], 0.5);
+        assert_eq!(fixture.ingest(&body), model.decode(&body));
+    }
+    let fourth = timed(9, [5, 6, 7], [1, 2, u64::from(u32::MAX)], 1e300);
+    assert!(fixture.short(&fourth));
+    let _ = model.decode(&fourth);
+    assert_eq!(fixture.text(), model.text());
+    assert!(
+        fixture.text().contains("took_bucket{process=\"node-0\",role=\"node\",peer=\"fast\",le=\"2\"} 11\n")
+    );
+    assert!(fixture.text().contains("took_count{process=\"node-0\",role=\"node\",peer=\"fast\"} 18\n"));
+    let shown = fixture.text();
+    let (mut too_few, mut overflowing) = (fourth.clone(), timed(9, [u64::MAX, 1, 1], [1, 2, 3], 0.5));
+    let count = too_few.windows(8).position(|bytes| bytes == 18_u64.to_le_bytes()).unwrap();
+    too_few[count] = 17;
+    overflowing.truncate(fourth.len());
+    for wrong in [too_few, overflowing, timed(9, [5, 6, 7], [1, 2, 3], f64::INFINITY)] {
+        assert_eq!(wrong.len(), fourth.len());
+        assert!(!fixture.short(&wrong));
+        assert_eq!(fixture.text(), shown, "nothing of it is written");
+    }
+}
+
+#[test]
+fn what_was_refused_is_always_decoded() {
     let twice = vec![point(1, "a", Number::AsInt(1)), point(1, "a", Number::AsInt(2))];
-    for body in [body(vec![metric("h", histogram)]), body(vec![metric("x", sum(twice))])] {
+    let not_summed_up = HistogramDataPoint { count: 5, ..histogram_point(1, "a", vec![1, 1], 1.0) };
+    for body in
+        [body(vec![metric("h", cumulative(vec![not_summed_up]))]), body(vec![metric("x", sum(twice))])]
+    {
         let (fixture, model) = (Fixture::new(), Fixture::new());
         for _ in 0..4 {
             assert!(!fixture.short(&body));
@@ -183,13 +247,34 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn any_histogram()(
+        peer in "[ab]",
+        counts in prop::collection::vec(prop_oneof![9 => 0..9_u64, 1 => any::<u64>()], 0..4),
+        sum in prop::option::of(0.0..9.0),
+        odd in 0..20_u32,
+    ) -> HistogramDataPoint {
+        let mut point = histogram_point(1, &peer, counts, 0.0);
+        point.sum = sum;
+        match odd {
+            0 => point.count = 5,
+            1 => point.flags = 1,
+            2 => point.explicit_bounds.reverse(),
+            _ => {}
+        }
+        point
+    }
+}
+
 fn any_metric() -> impl Strategy<Value = Metric> {
     let points = || prop::collection::vec(any_point(), 0..3);
     let temporality = prop_oneof![9 => Just(2), 1 => 0..3];
     let sum = (points(), any::<bool>(), temporality).prop_map(|(data_points, is_monotonic, temporality)| {
         Data::Sum(Sum { data_points, is_monotonic, aggregation_temporality: temporality })
     });
-    let data = prop_oneof![points().prop_map(|data_points| Data::Gauge(Gauge { data_points })), sum];
+    let histogram = prop::collection::vec(any_histogram(), 0..3).prop_map(cumulative);
+    let data =
+        prop_oneof![points().prop_map(|data_points| Data::Gauge(Gauge { data_points })), sum, histogram];
     ("[a-d]|a[.]b|p2p_messages_sent", data).prop_map(|(name, data)| metric(&name, data))
 }
 
@@ -200,6 +285,17 @@ fn renumber(metrics: &mut [Metric], time: u64, numbers: &[(i64, f64)]) {
         let points = match &mut metric.data {
             Some(Data::Gauge(gauge)) => &mut gauge.data_points,
             Some(Data::Sum(sum)) => &mut sum.data_points,
+            Some(Data::Histogram(histogram)) => {
+                for (point, (count, sum)) in histogram.data_points.iter_mut().zip(&mut numbers) {
+                    point.time_unix_nano = time;
+                    point.sum = point.sum.and(Some(*sum));
+                    if let Some(last) = point.bucket_counts.last_mut() {
+                        let before = std::mem::replace(last, count.cast_unsigned());
+                        point.count = point.count.wrapping_sub(before).wrapping_add(*last);
+                    }
+                }
+                continue;
+            }
             _ => continue,
         };
         for point in points {
@@ -237,9 +333,18 @@ proptest! {
 
     /// A template never takes bytes that decoding would refuse or see otherwise.
     #[test]
-    fn a_damaged_repetition_is_judged_like_any_push(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let (fixture, model) = (settled(), Fixture::new());
-        let mut body = node(5, "a", 7, 0.5);
+    fn a_damaged_repetition_is_judged_like_any_push(
+        timed_one in any::<bool>(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let (fixture, model) = (Fixture::new(), Fixture::new());
+        let whole = |time| if timed_one { timed(time, [1, 2, 3], [4, 5, 6], 0.5) } else { node(time, "a", 7, 0.5) };
+        for time in 1..4 {
+            fixture.ingest(&whole(time));
+        }
+        prop_assert!(fixture.short(&whole(4)));
+        let mut body = whole(5);
         let at = at.index(body.len());
         body[at] = byte;
         match fixture.store.ingest(&fixture.ticket, &body, fixture.now) {

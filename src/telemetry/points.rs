@@ -65,18 +65,21 @@ pub(super) fn histogram(point: &HistogramDataPoint) -> Result<Option<Value>, Rea
     if !sum.is_finite() {
         return Err(Reason::Value);
     }
-    let mut total: u64 = 0;
-    let mut buckets = Vec::with_capacity(bounds.len());
-    for (index, count) in counts.iter().enumerate() {
-        total = total.checked_add(*count).ok_or(Reason::Value)?;
-        if let Some(bound) = bounds.get(index) {
-            buckets.push((*bound, total));
-        }
-    }
-    if !without_buckets && total != point.count {
+    if !without_buckets && !add_up(counts.iter().copied(), point.count) {
         return Err(Reason::Value);
     }
+    let mut total = 0;
+    let cumulative = |(bound, count): (&f64, &u64)| {
+        total += count;
+        (*bound, total)
+    };
+    let buckets = bounds.iter().zip(counts).map(cumulative).collect();
     Ok(Some(Value::Histogram(Box::new(Histogram { buckets, sum, count: point.count }))))
+}
+
+/// Whether the buckets of a histogram count as much together as it says itself.
+pub(super) fn add_up(mut buckets: impl Iterator<Item = u64>, count: u64) -> bool {
+    buckets.try_fold(0, u64::checked_add) == Some(count)
 }
 
 fn no_value(flags: u32) -> bool {

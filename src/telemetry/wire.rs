@@ -26,6 +26,11 @@ impl<'b> Fields<'b> {
         Self { body, at: 0, end: body.len() }
     }
 
+    /// Where what is left of it is in the whole body.
+    pub(super) fn range(&self) -> std::ops::Range<usize> {
+        self.at..self.end
+    }
+
     fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
