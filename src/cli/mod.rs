@@ -81,8 +81,24 @@ pub struct DataDir {
     pub data_dir: PathBuf,
 }
 
+/// The whole program. It is made here and not in `main.rs` so that it is compiled with the library, once.
+///
+/// One thread for everything: children must be forked by a thread that lives as long as the process, and a hundred
+/// roles on one machine want few threads each.
+#[must_use]
+pub fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(format!("cannot start: {error}")),
+    };
+    let code = runtime.block_on(run());
+    // A thread that waits for the next line of a terminal must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
 /// Reads the command line and runs what it says.
-pub async fn run() -> ExitCode {
+async fn run() -> ExitCode {
     let cli = Cli::parse();
     let Some(command) = cli.command else {
         return match cli.short.mode {
