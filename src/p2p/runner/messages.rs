@@ -35,7 +35,15 @@ impl Runner {
                 acceptance
             }
         };
-        self.swarm.behaviour_mut().gossip.settle(id, from, acceptance);
+        self.settling.add(id.clone(), from, acceptance);
+    }
+
+    /// Passes on what has been judged.
+    pub(super) fn settle(&mut self) {
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        for (id, from, acceptance) in self.settling.take() {
+            gossip.settle(&id, from, acceptance);
+        }
     }
 
     fn judge(&mut self, message: &gossipsub::Message) -> Result<Message, (Refused, MessageAcceptance)> {

@@ -7,6 +7,7 @@ mod find;
 mod memory;
 mod messages;
 mod reach;
+mod settling;
 mod steering;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -43,6 +44,7 @@ use connections::Peer;
 use find::Finding;
 pub(crate) use memory::Memory;
 pub(crate) use reach::Reach;
+use settling::Settling;
 
 /// How long a stopping node waits for its connections to close in good order.
 const CLOSE_GRACE: Duration = Duration::from_millis(300);
@@ -93,6 +95,7 @@ pub(crate) struct Runner {
     desk: Arc<Desk>,
     topics: BTreeSet<Topic>,
     authors: RateLimiter,
+    settling: Settling,
     memory: Memory,
     events: broadcast::Sender<Event>,
     instruments: P2pInstruments,
@@ -133,6 +136,7 @@ impl Runner {
             desk: parts.desk,
             topics: parts.topics,
             authors: parts.authors,
+            settling: Settling::default(),
             memory: parts.memory,
             events: parts.events,
             instruments: parts.instruments,
@@ -160,6 +164,7 @@ impl Runner {
                     Some(command) => self.on_command(command),
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                () = self.settling.turn() => self.settle(),
                 () = self.timer.as_mut(), if self.timer_at.is_some() => self.on_timer(),
             }
         };
