@@ -15,6 +15,7 @@
 pub mod address;
 mod behaviour;
 pub mod blocklist;
+mod boxed;
 pub mod command;
 pub mod config;
 pub mod direct;

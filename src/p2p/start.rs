@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::address::{self, AddressError, Listen, Socket, TransportKind};
 use super::behaviour::{self, Behaviour, BehaviourEvent};
+use super::boxed::Boxed;
 use super::command::COMMAND_QUEUE;
 use super::config::NodeConfig;
 use super::direct::{self, Desk};
@@ -181,7 +182,7 @@ pub async fn start(
     .map_err(setup)?;
     let mut swarm = Swarm::new(
         transport,
-        behaviour,
+        Boxed(behaviour),
         local,
         swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -280,7 +281,7 @@ fn listens(config: &NodeConfig) -> Result<Vec<(Multiaddr, Listen)>, StartError> 
 
 /// Listens on every socket; returns once all are bound, with what else happened meanwhile: a peer may be quick.
 async fn listen(
-    swarm: &mut Swarm<Behaviour>,
+    swarm: &mut Swarm<Boxed<Behaviour>>,
     listens: &[(Multiaddr, Listen)],
 ) -> Result<Vec<SwarmEvent<BehaviourEvent>>, StartError> {
     let mut early = Vec::new();

@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 
 use super::address::choice;
 use super::behaviour::{Behaviour, BehaviourEvent};
+use super::boxed::Boxed;
 use super::command::Command;
 use super::direct::Desk;
 use super::event::{Event, GivenUp};
@@ -54,7 +55,7 @@ const WRITE_GRACE: Duration = Duration::from_secs(2);
 
 /// What a runner is made of.
 pub(crate) struct Parts {
-    pub(crate) swarm: Swarm<Behaviour>,
+    pub(crate) swarm: Swarm<Boxed<Behaviour>>,
     pub(crate) pace: Pace,
     pub(crate) manager: Manager,
     /// What happened while the listeners were bound.
@@ -73,7 +74,7 @@ pub(crate) struct Parts {
 }
 
 pub(crate) struct Runner {
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Boxed<Behaviour>>,
     /// How long each address of a dial waits.
     pace: Pace,
     manager: Manager,
