@@ -73,18 +73,18 @@ fn start_bootnode(folder: &std::path::Path) -> (Bootnode, Multiaddr) {
         .args(["bootnode", "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir"])
         .arg(folder.join("bootnode"))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("a bootnode");
-    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines();
     let address = lines
         .by_ref()
         .map_while(Result::ok)
         .find_map(|line| {
             line.split([' ', '"']).find(|word| word.contains("/p2p/")).and_then(|word| word.parse().ok())
         })
-        .expect("an address in its output");
+        .expect("an address in its log");
     std::thread::spawn(move || lines.for_each(drop));
     (Bootnode(child), address)
 }
