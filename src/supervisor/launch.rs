@@ -11,7 +11,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use serde::Serialize;
 
-use super::state_dir::{create_private, write_private};
+use super::state_dir::{create_private, overwrite_private};
 use crate::p2p::address::{self, Listen, Socket, TransportKind};
 use crate::p2p::config::NodeConfig;
 use crate::roles::config::{LogConfig, LogFormat, ProcessConfig, TelemetryConfig};
@@ -95,7 +95,7 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
     let failed =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
     create_private(surroundings.folder).map_err(io::Error::other)?;
-    write_private(&path, text.as_bytes()).map_err(failed)?;
+    overwrite_private(&path, text.as_bytes()).map_err(failed)?;
     Ok(vec![
         CString::new("hippius")?,
         CString::new(process.role().as_str())?,
