@@ -1,33 +1,42 @@
-// One WebRTC connection to one peer, with a chat on it.
+// One WebRTC connection to one peer, and the data channels on it.
 //
 // Perfect negotiation (W3C WebRTC, section 10.7): either side may offer at any time; if both do at once, the
-// polite one, whose id sorts first, takes its own offer back. The data channel is negotiated in advance, so
-// both sides have it from the start and nobody has to announce it.
+// polite one, whose id sorts first, takes its own offer back. The data channels are negotiated in advance, so
+// both sides have them from the start and nobody has to announce them.
+
+import { Meter } from "./stats.js";
 
 const CONNECT_TIMEOUT_MS = 20_000;
 /** A pause in the network mends itself within seconds, or needs a new path. */
 const RESTART_AFTER_MS = 3_000;
 const RECOVER_TIMEOUT_MS = 15_000;
 const STATS_INTERVAL_MS = 2_000;
+/** While somebody looks at them. */
+const WATCHED_INTERVAL_MS = 1_000;
 /** Somebody who reloads or changes networks is away for a second or two; the server keeps their place for three. */
 const RESEND_AFTER_MS = 700;
 const MAX_RESENDS = 3;
-const MAX_TEXT = 4_000;
+/** Two offers that cross do so within a moment; one that comes later is of a peer that has not got ours. */
+const CROSSING_MS = 1_500;
 /** Candidates kept, of either side: those that arrive before their description, and those that may have to be sent again. */
 const MAX_CANDIDATES = 64;
-const MAX_BUFFERED_BYTES = 1024 * 1024;
+/** Errors of TURN servers (RFC 8656, section 16; RFC 8489, section 14.8) that mean: not with these credentials, or not now. */
+const UNAUTHORIZED = [401, 403, 438, 441];
+const OVER_QUOTA = [486, 508];
 
 /**
- * Events: `state` (state, reason, path and rtt have changed), `text` ({id, text}), `delivered` ({id}), `stats`.
- * States: `connecting`, `open`, `interrupted`, `failed` (with a reason), `closed`.
+ * Events: `state` (state and reason have changed), `stats` (`meter` has). States: `connecting`, `open`, `interrupted`,
+ * `failed` (with a reason), `closed`.
  */
 export class Link extends EventTarget {
   #polite;
-  #iceServers;
+  #ice;
   #signal;
+  #services;
   #pc = null;
   #channel = null;
   #makingOffer = false;
+  #offeredAt = 0;
   #answerPending = false;
   #ignoreOffer = false;
   #early = [];
@@ -40,25 +49,44 @@ export class Link extends EventTarget {
   #resendTimer = 0;
   #resends = 0;
   #statsTimer = 0;
-  #nextId = 1;
+  #watched = false;
+  /** Whether a relay has taken this side in, and why not. */
+  #relayed = false;
+  #relayError = "";
 
-  /** `signal(type, fields)` sends to the peer by way of the server; false if that is not possible. */
-  constructor({ selfId, peerId, iceServers, signal }) {
+  /**
+   * `signal(type, fields)` sends to the peer by way of the server; false if that is not possible. `services` are what
+   * the link is for, each with the label and id of its data channel, which it is given by `attach` and loses at
+   * `detach`. The link is open when the first one's channel is.
+   */
+  constructor({ selfId, peerId, ice, signal, services }) {
     super();
     this.#polite = selfId < peerId;
-    this.#iceServers = iceServers;
+    this.#ice = ice;
     this.#signal = signal;
+    this.#services = services;
     this.state = "connecting";
     this.reason = "";
-    this.path = "";
-    this.rtt = undefined;
-    this.bytesSent = 0;
-    this.bytesReceived = 0;
+    this.meter = new Meter();
   }
 
   /** Makes the connection from this side. */
-  start() {
-    this.#fresh();
+  async start() {
+    this.#expect(CONNECT_TIMEOUT_MS);
+    await this.#ice.fresh();
+    if (!this.#pc && this.state === "connecting") this.#fresh();
+  }
+
+  /** Whether somebody looks at the figures: they are read more often then. */
+  watch(watched) {
+    if (watched === this.#watched) return;
+    this.#watched = watched;
+    if (watched && this.state === "open") this.#measure(this.#pc);
+  }
+
+  /** The network is another one: the path is looked for again, and the connection goes on meanwhile. */
+  moved() {
+    if (this.state === "open" || this.state === "interrupted") this.#restartIce(this.#pc);
   }
 
   /** An offer or answer of the peer. */
@@ -95,16 +123,8 @@ export class Link extends EventTarget {
     this.#resend();
   }
 
-  /** Sends a text; its number, or 0 if the channel does not take it. */
-  send(text) {
-    if (this.#channel?.readyState !== "open" || this.#channel.bufferedAmount > MAX_BUFFERED_BYTES) return 0;
-    const id = this.#nextId++;
-    this.#channel.send(JSON.stringify({ kind: "text", id, text: text.slice(0, MAX_TEXT) }));
-    return id;
-  }
-
-  close() {
-    this.#end("closed", "here");
+  close(reason = "here") {
+    this.#end("closed", reason);
   }
 
   // --- the connection ------------------------------------------------------------------------------------
@@ -112,21 +132,32 @@ export class Link extends EventTarget {
   /** Begins anew, with nothing of what was before. */
   #fresh() {
     this.#drop();
-    const pc = new RTCPeerConnection({ iceServers: this.#iceServers });
+    const pc = new RTCPeerConnection({ iceServers: this.#ice.servers });
     this.#pc = pc;
-    const channel = pc.createDataChannel("chat", { negotiated: true, id: 0 });
+    const channels = this.#services.map((service) => {
+      const channel = pc.createDataChannel(service.label, { negotiated: true, id: service.id });
+      service.attach(channel);
+      return channel;
+    });
+    const channel = channels[0];
     this.#channel = channel;
     const current = (handler) => (event) => pc === this.#pc && handler(event);
     pc.addEventListener("negotiationneeded", current(() => this.#offer(pc)));
     pc.addEventListener("icecandidate", current(({ candidate }) => {
       if (!candidate) return;
+      if (candidate.type === "relay") this.#relayed = true;
       const text = JSON.stringify(candidate);
       if (this.#candidates.length < MAX_CANDIDATES) this.#candidates.push(text);
       this.#tell("IceCandidate", { candidate: text });
     }));
+    pc.addEventListener("icecandidateerror", current(({ url, errorCode }) => {
+      if (!/^turns?:/i.test(url)) return;
+      const error = UNAUTHORIZED.includes(errorCode) ? "turn-refused" : OVER_QUOTA.includes(errorCode) ? "turn-full" : "turn-silent";
+      // A server that answers says more than one that is out of reach by one of several ways.
+      if (!this.#relayError || error !== "turn-silent") this.#relayError = error;
+    }));
     pc.addEventListener("connectionstatechange", current(() => this.#connectionChanged(pc)));
     channel.addEventListener("open", current(() => this.#opened()));
-    channel.addEventListener("message", current(({ data }) => this.#message(data)));
     channel.addEventListener("close", current(() => this.#end("closed", "there")));
     this.#set("connecting");
     this.#expect(CONNECT_TIMEOUT_MS);
@@ -138,6 +169,7 @@ export class Link extends EventTarget {
       await pc.setLocalDescription();
       if (pc !== this.#pc || pc.localDescription?.type !== "offer") return;
       this.#candidates = [];
+      this.#offeredAt = performance.now();
       const sent = this.#tell("Offer", { sdp: pc.localDescription.sdp });
       if (!sent && this.state === "connecting") this.#end("failed", "signaling");
     } catch (error) {
@@ -189,7 +221,10 @@ export class Link extends EventTarget {
     this.#ignoreOffer = collision && !this.#polite;
     if (this.#ignoreOffer) {
       // The peer waits for an offer of this side that it has perhaps never seen; it is there to take it now.
-      if (this.#lost) this.#resend();
+      if (this.#lost || performance.now() - this.#offeredAt > CROSSING_MS) {
+        this.#offeredAt = performance.now();
+        this.#resend();
+      }
       return;
     }
     // Taking back the very first offer would take the data channel's transport with it, and Chromium does not
@@ -251,7 +286,15 @@ export class Link extends EventTarget {
       this.#expect(RECOVER_TIMEOUT_MS);
     }
     const pc = this.#pc;
-    this.#restart = setTimeout(() => pc === this.#pc && pc.restartIce(), restartAfter);
+    this.#restart = setTimeout(() => this.#restartIce(pc), restartAfter);
+  }
+
+  /** Looks for another path, with credentials that are still good. */
+  async #restartIce(pc) {
+    await this.#ice.fresh();
+    if (!pc || pc !== this.#pc) return;
+    pc.setConfiguration({ ...pc.getConfiguration(), iceServers: this.#ice.servers });
+    pc.restartIce();
   }
 
   #opened() {
@@ -264,7 +307,13 @@ export class Link extends EventTarget {
 
   #expect(ms) {
     clearTimeout(this.#deadline);
-    this.#deadline = setTimeout(() => this.#end("failed", this.#lost || "no-route"), ms);
+    this.#deadline = setTimeout(() => this.#end("failed", this.#lost || this.#obstacle()), ms);
+  }
+
+  /** Why no path was found, as far as this side knows. */
+  #obstacle() {
+    if (!this.#ice.relay) return "no-relay";
+    return this.#relayed ? "no-route" : this.#relayError || "turn-silent";
   }
 
   #end(state, reason) {
@@ -280,8 +329,12 @@ export class Link extends EventTarget {
     this.#candidates = [];
     this.#lost = "";
     this.#makingOffer = this.#answerPending = this.#ignoreOffer = false;
+    this.#relayed = false;
+    this.#relayError = "";
     const pc = this.#pc;
     this.#pc = this.#channel = null;
+    this.meter.restart();
+    for (const service of this.#services) service.detach();
     pc?.close();
   }
 
@@ -297,28 +350,6 @@ export class Link extends EventTarget {
     this.#work = this.#work.then(step).catch((error) => console.warn("signal", error));
   }
 
-  // --- the chat ------------------------------------------------------------------------------------------
-
-  #message(data) {
-    if (typeof data !== "string" || data.length > 8 * MAX_TEXT) return;
-    let message;
-    try {
-      message = JSON.parse(data);
-    } catch {
-      return;
-    }
-    const { kind, id, text } = message ?? {};
-    if (!Number.isSafeInteger(id)) return;
-    if (kind === "text" && typeof text === "string") {
-      this.dispatchEvent(new CustomEvent("text", { detail: { id, text: text.slice(0, MAX_TEXT) } }));
-      if (this.#channel?.readyState === "open" && this.#channel.bufferedAmount < MAX_BUFFERED_BYTES) {
-        this.#channel.send(JSON.stringify({ kind: "ack", id }));
-      }
-    } else if (kind === "ack") {
-      this.dispatchEvent(new CustomEvent("delivered", { detail: { id } }));
-    }
-  }
-
   // --- how it is connected -------------------------------------------------------------------------------
 
   async #measure(pc) {
@@ -330,25 +361,9 @@ export class Link extends EventTarget {
       return;
     }
     if (pc !== this.#pc) return;
-    const all = [...stats.values()];
-    const transport = all.find((entry) => entry.type === "transport");
-    const pair = stats.get(transport?.selectedCandidatePairId) ?? all.find((entry) => entry.type === "candidate-pair" && entry.nominated);
-    if (pair) {
-      const kinds = [pair.localCandidateId, pair.remoteCandidateId].map((id) => stats.get(id)?.candidateType);
-      this.path = this.#pathOf(kinds);
-      this.rtt = pair.currentRoundTripTime;
-      this.bytesSent = pair.bytesSent ?? 0;
-      this.bytesReceived = pair.bytesReceived ?? 0;
-      this.dispatchEvent(new CustomEvent("stats"));
-    }
-    this.#statsTimer = setTimeout(() => this.#measure(pc), STATS_INTERVAL_MS);
-  }
-
-  #pathOf(kinds) {
-    if (kinds.includes("relay")) return "turn";
-    // A peer-reflexive address is one seen on arrival: behind a NAT with STUN, or a host that hid its address.
-    const translated = kinds.includes("srflx") || (kinds.includes("prflx") && this.#iceServers.length > 0);
-    return translated ? "stun" : "direct";
+    clearTimeout(this.#statsTimer);
+    if (this.meter.read(stats, this.#ice.servers.length > 0)) this.dispatchEvent(new CustomEvent("stats"));
+    this.#statsTimer = setTimeout(() => this.#measure(pc), this.#watched ? WATCHED_INTERVAL_MS : STATS_INTERVAL_MS);
   }
 }
 

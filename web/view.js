@@ -1,7 +1,8 @@
 // What is seen: paints people, conversation and states. Decides nothing.
 
 import { byId, make, paintAvatar, setText } from "./dom.js";
-import { composerWords, deliveryWords, failureWords, linkWords, signalingWords, welcomeWords } from "./words.js";
+import { ROOM } from "./store.js";
+import { composerWords, deliveryWords, failureWords, linkWords, roomWords, signalingWords, timeWords, welcomeWords } from "./words.js";
 
 const rows = new Map();
 let shown = null;
@@ -61,7 +62,7 @@ export function paintSignaling(status, url, failures) {
  * Paints the people pane. `state` is the signaling's; `informed`: the server says who is here, else it is who was here
  * last.
  */
-export function paintPeople(peers, selected, onSelect, state, informed) {
+export function paintPeople(peers, room, selected, state, informed) {
   const order = [...peers].sort((a, b) => rank(a) - rank(b) || nameOf(a).localeCompare(nameOf(b)) || (a.id < b.id ? -1 : 1));
   for (const [id, row] of rows) {
     if (!peers.some((peer) => peer.id === id)) {
@@ -71,7 +72,7 @@ export function paintPeople(peers, selected, onSelect, state, informed) {
   }
   const list = byId("peer-list");
   order.forEach((peer, index) => {
-    const row = rows.get(peer.id) ?? makeRow(peer.id, onSelect);
+    const row = rows.get(peer.id) ?? makeRow(peer.id);
     paintRow(row, peer, peer.id === selected, informed);
     // Moved only where it must: a moved element loses the focus.
     if (list.children[index] !== row.item) list.insertBefore(row.item, list.children[index] ?? null);
@@ -86,13 +87,18 @@ export function paintPeople(peers, selected, onSelect, state, informed) {
   setText(byId("welcome-title"), welcome.title);
   setText(byId("welcome-text"), welcome.text);
   byId("share").hidden = !welcome.share;
-  const unread = peers.reduce((sum, peer) => sum + peer.unread, 0);
+  const roomRow = byId("room-row");
+  roomRow.hidden = peers.length === 0 && room.entries.length === 0 && selected !== ROOM;
+  roomRow.setAttribute("aria-current", String(selected === ROOM));
+  setText(byId("room-state"), roomWords({ here, open: peers.filter((peer) => peer.state === "open").length }).state);
+  paintUnread(byId("room-unread"), room.unread);
+  const unread = peers.reduce((sum, peer) => sum + peer.unread, room.unread);
   document.title = unread ? `(${unread}) Hippius` : "Hippius";
 }
 
 const rank = (peer) => (peer.state === "open" || peer.state === "interrupted" ? 0 : peer.present ? 1 : 2);
 
-function makeRow(id, onSelect) {
+function makeRow(id) {
   const item = make("li");
   const button = make("button", "peer", "", { type: "button" });
   button.dataset.peer = id;
@@ -101,10 +107,10 @@ function makeRow(id, onSelect) {
   const name = make("span", "peer-name");
   const state = make("span", "peer-state");
   const unread = make("span", "unread");
+  unread.append(make("span"), make("span", "sr", " unread"));
   text.append(name, state);
   button.append(avatar, text, unread);
   item.append(button);
-  button.addEventListener("click", () => onSelect(id));
   const row = { item, button, avatar, name, state, unread };
   rows.set(id, row);
   return row;
@@ -118,19 +124,58 @@ function paintRow(row, peer, selected, informed) {
   row.state.dataset.tone = words.tone;
   row.button.classList.toggle("gone", !(peer.present && informed) && peer.state !== "open");
   row.button.setAttribute("aria-current", String(selected));
-  row.unread.hidden = peer.unread === 0;
-  setText(row.unread, peer.unread > 99 ? "99+" : String(peer.unread));
-  row.unread.setAttribute("aria-label", `${peer.unread} unread`);
+  paintUnread(row.unread, peer.unread);
 }
 
-/** Shows the conversation with `peer`, or the welcome without one. */
-export function paintConversation(peer) {
-  byId("welcome").hidden = Boolean(peer);
-  byId("chat").hidden = !peer;
-  if (!peer) {
+function paintUnread(element, count) {
+  element.hidden = count === 0;
+  setText(element.firstElementChild, count > 99 ? "99+" : String(count));
+}
+
+/** Shows the conversation `talk`, or the welcome without one. `counts`: how many are here, and connected. */
+export function paintConversation(talk, counts) {
+  byId("welcome").hidden = Boolean(talk);
+  byId("chat").hidden = !talk;
+  if (!talk) {
     shown = null;
     return;
   }
+  const room = talk.id === ROOM;
+  byId("chat-room-avatar").toggleAttribute("hidden", !room);
+  byId("chat-avatar").hidden = room;
+  byId("attach").hidden = room;
+  if (room) paintRoom(counts);
+  else paintPeer(talk);
+  if (shown !== talk.id) {
+    shown = talk.id;
+    atEnd = true;
+    byId("log").replaceChildren();
+    byId("composer-error").textContent = "";
+    talk.entries.forEach((entry) => append(talk, entry));
+  }
+}
+
+function paintRoom(counts) {
+  const words = roomWords(counts);
+  setText(byId("chat-name"), "Everyone");
+  setText(byId("chat-id"), "");
+  byId("chat-id-line").hidden = true;
+  byId("chat-state").dataset.tone = words.tone;
+  setText(byId("chat-state-text"), words.state);
+  setText(byId("chat-action"), "Connect to everyone");
+  byId("chat-action").hidden = counts.here <= counts.open;
+  byId("chat-help").hidden = true;
+  paintComposer(counts.open > 0, words.composer);
+}
+
+function paintComposer(open, words) {
+  byId("message").disabled = !open;
+  byId("send").disabled = !open;
+  byId("attach").disabled = !open;
+  byId("message").placeholder = words;
+}
+
+function paintPeer(peer) {
   const words = linkWords(peer);
   paintAvatar(byId("chat-avatar"), peer.id, peer.name);
   setText(byId("chat-name"), nameOf(peer));
@@ -149,33 +194,45 @@ export function paintConversation(peer) {
     setText(byId("chat-help-title"), failure.title);
     setText(byId("chat-help-text"), failure.text);
   }
-  const open = peer.state === "open";
-  byId("message").disabled = !open;
-  byId("send").disabled = !open;
-  byId("message").placeholder = composerWords(peer, nameOf(peer));
-  if (shown !== peer.id) {
-    shown = peer.id;
-    atEnd = true;
-    byId("log").replaceChildren();
-    peer.entries.forEach((entry) => append(peer, entry));
-  }
+  paintComposer(peer.state === "open", composerWords(peer, nameOf(peer)));
 }
 
 /** Adds an entry to the log if its conversation is on the screen. */
-export function append(peer, entry) {
-  if (shown !== peer.id) return;
-  const log = byId("log");
+export function append(talk, entry) {
+  if (shown !== talk.id) return;
   const follow = atEnd;
-  log.append(entry.kind === "note" ? make("p", "note", entry.text) : makeMessage(peer, entry));
-  while (log.childElementCount > peer.entries.length) log.firstElementChild.remove();
-  if (follow || entry.kind === "own") log.scrollTop = log.scrollHeight;
+  byId("log").append(makeEntry(talk, entry));
+  if (follow || entry.kind === "own") scrollToEnd();
 }
 
-function makeMessage(peer, entry) {
-  const message = make("div", entry.kind === "own" ? "msg own" : "msg");
-  const who = make("span", "sr", entry.kind === "own" ? "You: " : `${nameOf(peer)}: `);
+/** Takes an entry off the log. */
+export function drop(entry) {
+  entry.element?.remove();
+}
+
+/** To be called when something in the log has grown. */
+export function keepEnd() {
+  if (atEnd) scrollToEnd();
+}
+
+function scrollToEnd() {
+  byId("log").scrollTop = byId("log").scrollHeight;
+}
+
+function makeEntry(talk, entry) {
+  if (entry.kind === "file") return entry.make();
+  entry.element = entry.kind === "note" ? make("p", "note", entry.text) : makeMessage(talk, entry);
+  return entry.element;
+}
+
+function makeMessage(talk, entry) {
+  const own = entry.kind === "own";
+  const message = make("div", own ? "msg own" : "msg");
+  const who = own ? "You" : entry.from.name;
   const bubble = make("p", "bubble", entry.text);
-  bubble.prepend(who);
+  // Among many, everybody sees who speaks.
+  if (talk.id === ROOM && !own) message.append(make("p", "speaker", who));
+  else bubble.prepend(make("span", "sr", `${who}: `));
   const meta = make("p", "meta");
   message.append(bubble, meta);
   entry.meta = meta;
@@ -186,9 +243,9 @@ function makeMessage(peer, entry) {
 /** Brings the line under a message up to date. */
 export function paintDelivery(entry) {
   if (!entry.meta) return;
-  const time = new Date(entry.at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  setText(entry.meta, entry.kind === "own" ? `${time} · ${deliveryWords[entry.delivery]}` : time);
-  entry.meta.dataset.tone = entry.delivery === "lost" ? "bad" : "";
+  const { text, bad } = entry.ways ? deliveryWords(entry) : { text: "", bad: false };
+  setText(entry.meta, [timeWords(entry.at), text].filter(Boolean).join(" · "));
+  entry.meta.dataset.tone = bad ? "bad" : "";
 }
 
 /** On narrow screens: which pane is seen. */

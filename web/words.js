@@ -10,7 +10,7 @@ export function linkWords(peer, informed = true) {
     case "interrupted":
       return { tone: "wait", short: "Interrupted, reconnecting…", long: "Interrupted, reconnecting…" };
     case "failed": {
-      const words = { gone: "Not here", away: "Away", signaling: "Waiting for the server" }[peer.reason] ?? "Could not connect";
+      const words = { gone: "Not here", away: "Away", signaling: "Waiting for the server", flood: "Disconnected" }[peer.reason] ?? "Could not connect";
       return { tone: peer.reason === "gone" ? "idle" : "bad", short: words, long: words };
     }
     default:
@@ -20,14 +20,91 @@ export function linkWords(peer, informed = true) {
   }
 }
 
-function pathWords(path) {
-  return { direct: "direct", stun: "direct, through STUN", turn: "relayed by TURN" }[path] ?? "";
-}
+/** The way that data takes. */
+export const pathWords = (path) => ({ direct: "direct", stun: "direct, through STUN", turn: "relayed by TURN" })[path] ?? "";
 
-function rttWords(rtt) {
+export function rttWords(rtt) {
   if (rtt === undefined) return "";
   const ms = rtt * 1000;
   return ms < 1 ? "< 1 ms" : `${Math.round(ms)} ms`;
+}
+
+/** A state of a link by itself. */
+export const stateWords = (state) =>
+  ({ connecting: "Connecting", open: "Connected", interrupted: "Interrupted" })[state] ?? "Not connected";
+
+/** One end of a connection. */
+export function candidateWords(candidate) {
+  if (!candidate?.type) return "–";
+  const kind = {
+    host: "Own address",
+    srflx: "Address seen by STUN",
+    prflx: "Address seen by the other side",
+    relay: "Address at the TURN server",
+  }[candidate.type] ?? candidate.type;
+  return [`${kind} (${candidate.type})`, candidate.protocol.toUpperCase(), candidate.address].filter(Boolean).join(" · ");
+}
+
+/** An amount of bytes, as file managers write it. */
+export function sizeWords(bytes) {
+  if (bytes < 1000) return `${Math.round(bytes)} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  let value = bytes;
+  let unit = -1;
+  do {
+    value /= 1000;
+    unit += 1;
+  } while (value >= 999.5 && unit < units.length - 1);
+  return `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+}
+
+export const rateWords = (perSecond) => `${sizeWords(perSecond)}/s`;
+
+export const timeWords = (at) => new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
+/** What stands in the talk when a connection ends, by the link's reason, and in between. */
+export const noteWords = {
+  here: () => "You disconnected",
+  there: (name) => `${name} disconnected`,
+  flood: (name) => `${name} sent more than this page takes, and was disconnected`,
+  lost: () => "The connection was lost",
+  flooding: (name) => `${name} sends faster than this page takes; some of it is left out`,
+};
+
+/** How a file is doing. `problem`: why it cannot be accepted, or offered again. */
+export function fileWords({ own, state, reason, size, bytes, blob }, name, problem = "") {
+  const whole = sizeWords(size);
+  if (problem) return { "too-large": "It is too large for this page.", full: "No room: remove received files first." }[problem] ?? problem;
+  switch (state) {
+    case "offered":
+      return own ? `${whole} · waiting for ${name} to accept` : `${whole} · offered to you`;
+    case "moving":
+      return `${sizeWords(bytes)} of ${whole}`;
+    case "checking":
+      return `${whole} · being checked`;
+    case "done":
+      return own ? `${whole} · delivered and checked` : blob ? `${whole} · received and checked` : `${whole} · removed`;
+    default:
+      return `${whole} · ${endWords(reason, name)}`;
+  }
+}
+
+function endWords(reason, name) {
+  return {
+    "refused-here": "you refused it",
+    "cancelled-here": "cancelled",
+    "cancelled-there": `cancelled by ${name}`,
+    "taken-back": `${name} took the offer back`,
+    refused: `${name} refused it`,
+    busy: `${name} has too many files waiting`,
+    "too-large": `${name} does not take files so large`,
+    full: `${name} has no room for it`,
+    "too-long": "broken off: more came than was announced",
+    "too-short": "broken off: less came than was announced",
+    damaged: "broken off: it was damaged on the way",
+    unreadable: "broken off: the file can no longer be read",
+    lost: "the connection ended",
+  }[reason] ?? "not delivered";
 }
 
 /** Why there is no connection and what to try. `known`: this one has been here before. */
@@ -56,10 +133,35 @@ export function failureWords(reason, name, known = false) {
       };
     case "busy":
       return { title: `${name} is not answering`, text: "Their window takes no more messages from the server. Ask them to reload the page, then try again." };
-    default:
+    case "flood":
+      return {
+        title: `${name} sent too much`,
+        text: "More came than this page takes, so it ended the connection, and takes no calls from there for a minute. Try again only if you know who it is.",
+      };
+    case "turn-refused":
+      return {
+        title: "The relay refused this window",
+        text: `No direct path to ${name} was found, and the TURN server that would pass everything on does not accept the credentials it was given. Reload the page for new ones. If that does not help, whoever runs this server has to look at the TURN secret and the clocks.`,
+      };
+    case "turn-full":
+      return {
+        title: "The relay has no room",
+        text: `No direct path to ${name} was found, and the TURN server that would pass everything on is used to capacity. Try again in a while, or from another network.`,
+      };
+    case "turn-silent":
+      return {
+        title: `No way through to ${name}`,
+        text: "No direct path was found, and the TURN server that would pass everything on does not answer this window: usually a firewall or VPN that blocks UDP. Try another network, or switch the VPN off.",
+      };
+    case "no-relay":
       return {
         title: `No way through to ${name}`,
         text: "Both browsers are here but found no path between them: usually a firewall or VPN that blocks UDP. Try another network, or switch the VPN off on one side. This server offers no relay.",
+      };
+    default:
+      return {
+        title: `No way through to ${name}`,
+        text: `Both browsers are here but found no path between them, and none through the relay either. Try again; if that does not help, ask ${name} to try another network.`,
       };
   }
 }
@@ -125,6 +227,13 @@ export function composerWords(peer, name) {
   return peer.present || peer.state !== "closed" ? "Write once connected" : `${name} has left`;
 }
 
+/** The conversation with the whole room: `here` others, with `open` of them a connection. */
+export function roomWords({ here, open }) {
+  if (open === 0) return { tone: "idle", state: "Nobody connected", composer: "Write once somebody is connected" };
+  const all = Math.max(here, open);
+  return { tone: "good", state: `Connected to ${open} of ${all}`, composer: `Message to everyone connected (${open})` };
+}
+
 /** What is seen where no conversation is. `here`: how many others there are. */
 export function welcomeWords(state, informed, here) {
   const how = "What you write goes straight from one browser to the other.";
@@ -136,5 +245,13 @@ export function welcomeWords(state, informed, here) {
     : { title: "Just you so far", text: `Open this page in a second window, or send someone your link. ${how}`, share: true };
 }
 
-/** What stands under a message of one's own. */
-export const deliveryWords = { sent: "Sent", delivered: "Delivered", lost: "Not delivered" };
+/** What stands under a message of one's own: to one, or to several. `ways` by peer id: `{name, delivery}`. */
+export function deliveryWords(entry) {
+  const ways = [...entry.ways.values()];
+  const lost = ways.filter(({ delivery }) => delivery === "lost");
+  const delivered = ways.filter(({ delivery }) => delivery === "delivered").length;
+  if (!entry.all) return { text: lost.length ? "Not delivered" : delivered ? "Delivered" : "Sent", bad: lost.length > 0 };
+  const missed = lost.slice(0, 3).map(({ name }) => name).join(", ") + (lost.length > 3 ? " and others" : "");
+  const text = delivered || lost.length ? `Delivered to ${delivered} of ${ways.length}` : `Sent to ${ways.length}`;
+  return { text: missed ? `${text} · not to ${missed}` : text, bad: lost.length > 0 };
+}

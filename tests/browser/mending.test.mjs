@@ -1,6 +1,6 @@
 // What the client does when the way to the signaling server breaks, silently or not, or the server does not take it.
 import assert from "node:assert/strict";
-import { connected, control, hears, idOf, online, pair, picture, row, say, stage, until, web } from "./support.mjs";
+import { connected, control, hears, idOf, online, pair, picture, row, say, stage, until, watchLinks, web } from "./support.mjs";
 
 const scene = stage();
 const steered = { skip: !control };
@@ -18,17 +18,6 @@ async function limited(limits, body) {
     await restart("");
   }
 }
-
-/** Keeps the connections that the page makes within a test's reach. */
-const watchLinks = (page) => page.addInitScript(() => {
-  window.links = [];
-  window.RTCPeerConnection = class extends RTCPeerConnection {
-    constructor(...options) {
-      super(...options);
-      window.links.push(this);
-    }
-  };
-});
 
 /** Makes the page negotiate a new path, and waits until its offer stands there unanswered. */
 async function offerInVain(page) {

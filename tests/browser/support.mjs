@@ -11,7 +11,7 @@ export const web = process.env.WEB_URL ?? "http://127.0.0.1:3000";
 /** Where the harness restarts the signaling server on request; absent where nobody can. */
 export const control = process.env.CONTROL_URL;
 
-export async function startBrowser() {
+export async function startBrowser({ microphone = true } = {}) {
   const profile = await mkdtemp(join(tmpdir(), "hippius-browser-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -25,7 +25,7 @@ export async function startBrowser() {
     viewport: { width: 1180, height: 760 },
     reducedMotion: "reduce",
   });
-  await context.grantPermissions(["microphone"], { origin: new URL(web).origin });
+  if (microphone) await context.grantPermissions(["microphone"], { origin: new URL(web).origin });
   context.setDefaultTimeout(15_000);
   const close = async () => {
     await context.close();
@@ -35,10 +35,10 @@ export async function startBrowser() {
 }
 
 /** A browser for the tests of one file; they run in it by `scene` with fresh windows, in which no error may happen. */
-export function stage() {
+export function stage(options) {
   let browser;
   before(async () => {
-    browser = await startBrowser();
+    browser = await startBrowser(options);
   });
   after(() => browser.close());
   return function scene(name, body, options = {}) {
@@ -69,6 +69,27 @@ export async function pair(open, options = {}) {
   await connected(b);
   return { a, b, idA, idB };
 }
+
+/** Keeps the connections that the page makes, and their data channels by label, within a test's reach. */
+export const watchLinks = (page) => page.addInitScript(() => {
+  window.links = [];
+  window.channels = {};
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...options) {
+      super(...options);
+      window.links.push(this);
+    }
+
+    createDataChannel(label, ...options) {
+      const channel = super.createDataChannel(label, ...options);
+      window.channels[label] = channel;
+      return channel;
+    }
+  };
+});
+
+/** Has the web server answer `/ice` with `answer`. */
+export const givenIce = (page, answer) => page.route("**/ice", (route) => route.fulfill({ json: answer }));
 
 /** Waits until `condition` holds. */
 export async function until(what, condition) {
@@ -107,6 +128,8 @@ export async function say(page, text) {
   await page.fill("#message", text);
   await page.press("#message", "Enter");
 }
+
+export const ROOM = "*";
 
 export const hears = (page, text) => page.locator(".msg:not(.own) .bubble", { hasText: text }).waitFor();
 

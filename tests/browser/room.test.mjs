@@ -1,0 +1,93 @@
+// Five windows talk to each other all at once, and to one without the others.
+import assert from "node:assert/strict";
+import { ROOM, connected, hears, idOf, pair, picture, row, say, stage } from "./support.mjs";
+
+const scene = stage();
+const NAMES = ["Ada", "Bela", "Cleo", "Dino", "Edda"];
+const state = (page, text) => page.locator("#chat-state-text", { hasText: text }).waitFor();
+const delivery = (page, text) => page.locator(".msg.own .meta", { hasText: text }).last().waitFor();
+
+scene("five windows talk as a room: who was reached is said, and what is not read is counted", async (open) => {
+  const windows = [];
+  for (const name of NAMES) windows.push(await open({ name }));
+  const [a, b, c, d, e] = windows;
+  await row(a, ROOM).click();
+  await state(a, "Nobody connected");
+  assert.equal(await a.isDisabled("#message"), true);
+  for (const page of windows) {
+    await row(page, ROOM).click();
+    await page.locator("#chat-action", { hasText: "Connect to everyone" }).or(page.locator("#chat-state-text", { hasText: "Connected to 4 of 4" })).first().waitFor();
+    // The others may just have connected it, which takes the button away.
+    await page.locator("#chat-action").evaluate((button) => button.click());
+  }
+  for (const page of windows) await state(page, "Connected to 4 of 4");
+  await a.locator("#chat-action").waitFor({ state: "hidden" });
+  await say(a, "hello everyone, <i>all</i> of you");
+  for (const page of [b, c, d, e]) {
+    await hears(page, "hello everyone, <i>all</i> of you");
+    assert.equal(await page.locator(".speaker").last().textContent(), "Ada");
+  }
+  await delivery(a, "Delivered to 4 of 4");
+  await say(b, "hello Ada, and the others");
+  await hears(a, "and the others");
+  await picture(a, "room");
+
+  // One of them reads something else meanwhile.
+  await row(c, await idOf(a)).click();
+  await connected(c);
+  await say(a, "is anybody reading?");
+  await say(a, "anybody?");
+  await row(c, ROOM).locator(".unread", { hasText: "2" }).waitFor();
+  await c.waitForFunction(() => document.title === "(2) Hippius");
+  await picture(c, "room-unread");
+  // What is for one alone does not reach the others.
+  await say(c, "only for Ada");
+  await row(a, await idOf(c)).locator(".unread", { hasText: "1" }).waitFor();
+  assert.equal(await b.locator(".bubble", { hasText: "only for Ada" }).count(), 0);
+  assert.equal(await a.locator(".bubble", { hasText: "only for Ada" }).count(), 0);
+  await row(c, ROOM).click();
+  await hears(c, "anybody?");
+  assert.equal(await row(c, ROOM).locator(".unread").isVisible(), false);
+
+  await e.close();
+  await state(a, "Connected to 3 of 3");
+  await say(a, "one fewer");
+  await delivery(a, "Delivered to 3 of 3");
+  await hears(d, "one fewer");
+});
+
+scene("who was not reached is named", async (open) => {
+  const [a, b, c] = [await open({ name: "Ada" }), await open({ name: "Bela" }), await open({ name: "Cleo" })];
+  await row(a, ROOM).click();
+  await a.click("#chat-action");
+  await state(a, "Connected to 2 of 2");
+  // Its page hangs, so it confirms nothing, and then it is gone.
+  await c.evaluate(() => {
+    window.hang = true;
+    setTimeout(() => {
+      for (const end = Date.now() + 1_500; Date.now() < end; );
+    });
+  });
+  await say(a, "do you hear me?");
+  await delivery(a, "Delivered to 1 of 2");
+  await picture(a, "room-one-of-two");
+  await c.close({ runBeforeUnload: false });
+  await a.locator(".msg.own .meta", { hasText: "1 of 2 · not to Cleo" }).or(a.locator(".msg.own .meta", { hasText: "2 of 2" })).first().waitFor();
+  await row(b, await idOf(a)).waitFor();
+});
+
+scene("a new name is seen at once, in the talk too, and the chat goes on", async (open) => {
+  const { a, b, idA } = await pair(open);
+  await a.fill("#name", "Augusta \u202Eevil\u0007");
+  await a.press("#name", "Enter");
+  await row(b, idA).getByText("Augusta evil").waitFor();
+  await b.locator(".note", { hasText: "Ada is now called Augusta evil" }).waitFor();
+  await b.locator("#chat-name", { hasText: "Augusta evil" }).waitFor();
+  await say(b, "a fine name");
+  await hears(a, "a fine name");
+  assert.equal(await a.locator(".note", { hasText: "Connected to" }).count(), 1);
+  await a.fill("#name", "<img src=x>");
+  await a.press("#name", "Enter");
+  await row(b, idA).getByText("<img src=x>").waitFor();
+  assert.equal(await b.locator("#chat-name img, .peer img, .note img").count(), 0);
+});

@@ -1,0 +1,64 @@
+// What the page knows: who it is, who else is here, and which conversation is looked at. Everything else reads it here.
+
+import { IceServers } from "./ice.js";
+import { Identity } from "./identity.js";
+
+/** Stands where the id of a peer does, for the conversation with all of them; no peer can have it. */
+export const ROOM = "*";
+/** People kept although they have left, because something was said. */
+const MAX_GONE = 100;
+
+export const store = {
+  identity: new Identity(),
+  ice: new IceServers(),
+  peers: new Map(),
+  room: { id: ROOM, name: "Everyone", entries: [], unread: 0 },
+  /** The id of the conversation on the screen. */
+  selected: null,
+  signaling: null,
+  signalingUrl: "",
+  /** What takes the place of the signaling's state while there is none. */
+  unserved: "connecting",
+  /** Tries in a row that led nowhere; the first one is over before anybody could read about it. */
+  failures: 0,
+};
+
+/** The peer with `id`, made up where it is not known yet. */
+export function peerOf(id) {
+  let peer = store.peers.get(id);
+  if (!peer) {
+    peer = {
+      id, name: "", present: false, link: null, chat: null, files: null, state: "idle", reason: "", path: "", rtt: undefined,
+      wanted: false, unread: 0, entries: [], signals: null, shunnedUntil: 0, goneAt: 0,
+    };
+    store.peers.set(id, peer);
+  }
+  return peer;
+}
+
+/** The conversation on the screen: a peer, the room, or null. */
+export const current = () => (store.selected === ROOM ? store.room : (store.peers.get(store.selected) ?? null));
+
+/** Those with an open connection. */
+export const openPeers = () => [...store.peers.values()].filter((peer) => peer.state === "open");
+
+const idle = (peer) => ["idle", "closed"].includes(peer.state) || (peer.state === "failed" && !peer.wanted);
+
+/** Forgets a peer that is gone and with whom nothing was said, unless this side asked for it and waits until it comes. */
+export function tidy(peer) {
+  if (peer.present || !idle(peer) || store.selected === peer.id) return;
+  if (peer.entries.length === 0) store.peers.delete(peer.id);
+  // Whoever comes under a hundred names is not remembered under all of them.
+  const gone = [...store.peers.values()].filter((other) => !other.present && idle(other) && store.selected !== other.id);
+  gone.sort((a, b) => a.goneAt - b.goneAt);
+  for (const other of gone.slice(0, Math.max(0, gone.length - MAX_GONE))) store.peers.delete(other.id);
+}
+
+/** The signaling's state, or what is said in its place. */
+export const signalingState = () => store.signaling?.state ?? store.unserved;
+
+/** Whether who is here is known; else it is who was here last. */
+export function informed() {
+  const state = signalingState();
+  return state === "online" || (["connecting", "waiting"].includes(state) && store.failures < 2 && !store.signaling?.refusal);
+}
