@@ -9,7 +9,9 @@ import { Meter } from "./stats.js";
 const CONNECT_TIMEOUT_MS = 20_000;
 /** A pause in the network mends itself within seconds, or needs a new path. */
 const RESTART_AFTER_MS = 3_000;
-const RECOVER_TIMEOUT_MS = 15_000;
+/** A new path may not be there at once, so it is looked for again, each time after twice as long. */
+const RESTART_AGAIN_MS = 4_000;
+const RECOVER_TIMEOUT_MS = 30_000;
 const STATS_INTERVAL_MS = 2_000;
 /** While somebody looks at them. */
 const WATCHED_INTERVAL_MS = 1_000;
@@ -46,6 +48,7 @@ export class Link extends EventTarget {
   #work = Promise.resolve();
   #deadline = 0;
   #restart = 0;
+  #restartDelay = 0;
   #resendTimer = 0;
   #resends = 0;
   #statsTimer = 0;
@@ -266,9 +269,9 @@ export class Link extends EventTarget {
   }
 
   #connectionChanged(pc) {
-    clearTimeout(this.#restart);
     switch (pc.connectionState) {
       case "connected":
+        clearTimeout(this.#restart);
         if (this.state === "interrupted") this.#opened();
         break;
       case "disconnected":
@@ -285,14 +288,24 @@ export class Link extends EventTarget {
       this.#set("interrupted");
       this.#expect(RECOVER_TIMEOUT_MS);
     }
+    this.#restartDelay = RESTART_AGAIN_MS;
+    this.#planRestart(restartAfter);
+  }
+
+  #planRestart(delay) {
     const pc = this.#pc;
-    this.#restart = setTimeout(() => this.#restartIce(pc), restartAfter);
+    clearTimeout(this.#restart);
+    this.#restart = setTimeout(() => this.#restartIce(pc), delay);
   }
 
   /** Looks for another path, with credentials that are still good. */
   async #restartIce(pc) {
     await this.#ice.fresh();
     if (!pc || pc !== this.#pc) return;
+    if (this.state === "interrupted") {
+      this.#planRestart(this.#restartDelay);
+      this.#restartDelay *= 2;
+    }
     pc.setConfiguration({ ...pc.getConfiguration(), iceServers: this.#ice.servers });
     pc.restartIce();
   }

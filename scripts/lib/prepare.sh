@@ -16,6 +16,7 @@ readonly TOOLS="
     prometheus:prometheus
     node:nodejs
     npm:npm
+    turnserver:coturn
 "
 # Names of the browser, in order of preference.
 readonly BROWSERS="chromium chromium-browser google-chrome google-chrome-stable"

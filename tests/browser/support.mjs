@@ -70,14 +70,16 @@ export async function pair(open, options = {}) {
   return { a, b, idA, idB };
 }
 
-/** Keeps the connections that the page makes, and their data channels by label, within a test's reach. */
+/** Keeps the connections that the page makes, their data channels by label, and what ICE servers refused them, within a test's reach. */
 export const watchLinks = (page) => page.addInitScript(() => {
   window.links = [];
   window.channels = {};
+  window.iceErrors = [];
   window.RTCPeerConnection = class extends RTCPeerConnection {
     constructor(...options) {
       super(...options);
       window.links.push(this);
+      this.addEventListener("icecandidateerror", ({ errorCode }) => window.iceErrors.push(errorCode));
     }
 
     createDataChannel(label, ...options) {
