@@ -39,6 +39,11 @@ export class IceServers {
     if (due || this.#asking) await this.ask();
   }
 
+  /** Their credentials were not accepted: there may be better ones by the next time. */
+  refused() {
+    this.#staleAt = -Infinity;
+  }
+
   /** Asks the web server; never fails. */
   ask() {
     this.#asking ??= this.#ask().finally(() => {

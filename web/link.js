@@ -326,6 +326,7 @@ export class Link extends EventTarget {
   /** Why no path was found, as far as this side knows. */
   #obstacle() {
     if (!this.#ice.relay) return "no-relay";
+    if (!this.#relayed && this.#relayError === "turn-refused") this.#ice.refused();
     return this.#relayed ? "no-route" : this.#relayError || "turn-silent";
   }
 

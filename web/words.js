@@ -141,7 +141,7 @@ export function failureWords(reason, name, known = false) {
     case "turn-refused":
       return {
         title: "The relay refused this window",
-        text: `No direct path to ${name} was found, and the TURN server that would pass everything on does not accept the credentials it was given. Reload the page for new ones. If that does not help, whoever runs this server has to look at the TURN secret and the clocks.`,
+        text: `No direct path to ${name} was found, and the TURN server that would pass everything on does not accept the credentials it was given. Try again: new ones are asked for. If that does not help, whoever runs this server has to look at the TURN secret and the clocks.`,
       };
     case "turn-full":
       return {

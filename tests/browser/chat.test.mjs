@@ -69,13 +69,18 @@ scene("both clicking at once make one connection", async (open) => {
   }
 });
 
-scene("by id, by link, and who is not there is said and connected when they come", async (open) => {
+scene("by id, by link, and who is not there is said and connected when they come", async (open, context) => {
+  await context.grantPermissions(["clipboard-read", "clipboard-write", "microphone"], { origin: web });
   const a = await open();
+  await a.click("#share-copy");
+  await a.locator("#share-copy", { hasText: "Copied" }).waitFor();
+  const link = await a.evaluate(() => navigator.clipboard.readText());
+  assert.equal(link, `${web}/#peer=${await idOf(a)}`);
   const b = await open();
   await a.fill("#peer-id", await idOf(b));
   await a.press("#peer-id", "Enter");
   await connected(a);
-  const c = await open({ hash: `#peer=${await idOf(a)}` });
+  const c = await open({ hash: new URL(link).hash });
   await connected(c);
   await say(c, "by link");
   await row(a, await idOf(c)).click();
@@ -87,6 +92,20 @@ scene("by id, by link, and who is not there is said and connected when they come
   await c.fill("#peer-id", "<script>");
   await c.press("#peer-id", "Enter");
   await c.locator("#by-id-error", { hasText: "An id is made of" }).waitFor();
+  await c.fill("#peer-id", await idOf(c));
+  await c.press("#peer-id", "Enter");
+  await c.locator("#by-id-error", { hasText: "your own id" }).waitFor();
+  // A whole link in place of an id; and whoever was called before they came is connected when they do.
+  await b.fill("#peer-id", `${web}/#peer=early-bird`);
+  await b.press("#peer-id", "Enter");
+  await b.locator("#chat-help-title", { hasText: "early-bird is not here" }).waitFor();
+  const early = await open({
+    prepare: (page) => page.addInitScript(() => {
+      sessionStorage.setItem("hippius.identity", JSON.stringify({ id: "early-bird", name: "Early", resume: null, talks: [], left: true }));
+    }),
+  });
+  await connected(b);
+  await row(early, await idOf(b)).getByText("Connected").waitFor();
 });
 
 scene("one window closing ends the chat in the other, with what was not delivered", async (open) => {

@@ -110,7 +110,7 @@ async function inVain(open, answer, name, refusals) {
   await a.clock.fastForward(21_000);
   await a.locator("#chat-help").waitFor();
   await picture(a, name);
-  return { title: await a.textContent("#chat-help-title"), text: await a.textContent("#chat-help-text") };
+  return { a, title: await a.textContent("#chat-help-title"), text: await a.textContent("#chat-help-text") };
 }
 
 open_hosts("no path and no relay: that is said", async (open) => {
@@ -122,9 +122,16 @@ open_hosts("no path and no relay: that is said", async (open) => {
 open_hosts("a relay that refuses the credentials: that is said", async (open) => {
   const turn = await startTurn();
   try {
-    const { title, text } = await inVain(open, given(turn.ice("wrong")), "failed-turn-refused", 1);
+    const { a, title, text } = await inVain(open, given(turn.ice("wrong")), "failed-turn-refused", 1);
     assert.match(title, /relay refused this window/);
     assert.match(text, /credentials/);
+    let asked = false;
+    await a.route("**/ice", (route) => {
+      asked = true;
+      return route.fulfill({ json: given(turn.ice()) });
+    });
+    await a.click("#chat-help-action");
+    await until("others are asked for", () => asked);
   } finally {
     await turn.close();
   }
