@@ -6,6 +6,8 @@
 #
 # COMMAND starts the servers in the foreground and is ended with SIGTERM afterwards. Needs root, or a kernel that lets
 # everybody make user namespaces, Node 20, Chromium at $CHROMIUM or /usr/bin/chromium, and `npm ci` in this folder.
+#
+# RUN=click_to_open.mjs runs that script instead of the tests: it measures how long two windows take to connect.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -30,4 +32,8 @@ node --input-type=module -e '
     if (Date.now() > until) { console.error("no web server at " + process.env.WEB_URL); process.exit(1); }
     await new Promise((wake) => setTimeout(wake, 50));
   }'
-node --test --test-concurrency=1 "$here"/*.test.mjs
+if [ -n "${RUN:-}" ]; then
+    node "$here/$RUN"
+else
+    node --test --test-concurrency=1 "$here"/*.test.mjs
+fi
