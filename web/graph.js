@@ -5,7 +5,7 @@ import { WINDOW_MS } from "./stats.js";
 const WIDTH = 240;
 const HEIGHT = 56;
 /** The least that fills the height, so that the odd keep-alive does not look like a flood. */
-const FLOOR = 1024;
+const FLOOR = 1000;
 
 /** Draws samples of `Meter` into an SVG element that has the paths `.graph-sent` and `.graph-received`. */
 export function drawGraph(svg, samples, now = performance.now()) {
@@ -20,7 +20,7 @@ export function drawGraph(svg, samples, now = performance.now()) {
   return top;
 }
 
-/** The rate that reaches the top: the next of 1, 2, 5, 10, … KiB/s above the highest. */
+/** The rate that reaches the top: the next of 1, 2, 5, 10, … kB/s above the highest. */
 function scale(samples) {
   const highest = samples.reduce((most, { sent, received }) => Math.max(most, sent, received), 0);
   let top = FLOOR;
