@@ -1,6 +1,6 @@
 // The page: starts everything, and brings what the signaling server says to where it belongs.
 
-import { followHash, wire } from "./controls.js";
+import { followHash, takeToken, wire } from "./controls.js";
 import { cleanName, isId } from "./identity.js";
 import { connect, report, signalled } from "./links.js";
 import { Signaling } from "./signaling.js";
@@ -101,6 +101,7 @@ async function configuration() {
 }
 
 async function begin() {
+  takeToken();
   view.paintSelf(identity);
   wire();
   paint();

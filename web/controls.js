@@ -33,8 +33,20 @@ function connectById(text) {
   return "";
 }
 
+/** Keeps the permission to register that the page's address may bring, which is nobody else's business. */
+export function takeToken() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  const token = parts.get("token");
+  if (!token) return;
+  store.identity.update({ token });
+  parts.delete("token");
+  history.replaceState(null, "", parts.size ? `#${parts}` : location.pathname);
+  if (store.signaling?.refusal) store.signaling.connect();
+}
+
 /** Opens the conversation that the page's address names. */
 export function followHash() {
+  takeToken();
   const id = new URLSearchParams(location.hash.slice(1)).get("peer");
   if (!id) return;
   history.replaceState(null, "", location.pathname);

@@ -29,6 +29,7 @@ function invent() {
     id: `${adjective}-${animal}-${c.toString(16).padStart(4, "0")}`,
     name: `${title(adjective)} ${title(animal)}`,
     resume: null,
+    token: null,
     talks: [],
   };
 }
@@ -41,6 +42,7 @@ function read() {
         id: kept.id,
         name: cleanName(String(kept.name ?? "")),
         resume: typeof kept.resume === "string" ? kept.resume : null,
+        token: typeof kept.token === "string" ? kept.token : null,
         talks: Array.isArray(kept.talks) ? kept.talks.filter((id) => typeof id === "string" && isId(id)) : [],
       };
     }
@@ -67,8 +69,8 @@ export class Identity {
 
   update(fields) {
     Object.assign(this, fields);
-    const { id, name, resume, talks } = this;
-    write({ id, name, resume, talks, left: false });
+    const { id, name, resume, token, talks } = this;
+    write({ id, name, resume, token, talks, left: false });
   }
 
   /** Another id, because somebody else holds this one. A name the user chose stays. */
@@ -80,7 +82,7 @@ export class Identity {
 
   /** To be called when the window goes. `talks` are the peers to connect to again after a reload. */
   leave(talks) {
-    const { id, name, resume } = this;
-    write({ id, name, resume, talks, left: true });
+    const { id, name, resume, token } = this;
+    write({ id, name, resume, token, talks, left: true });
   }
 }

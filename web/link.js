@@ -4,6 +4,7 @@
 // polite one, whose id sorts first, takes its own offer back. The data channels are negotiated in advance, so
 // both sides have them from the start and nobody has to announce them.
 
+import { Bucket } from "./limits.js";
 import { Meter } from "./stats.js";
 
 const CONNECT_TIMEOUT_MS = 20_000;
@@ -27,7 +28,7 @@ const UNAUTHORIZED = [401, 403, 438, 441];
 const OVER_QUOTA = [486, 508];
 
 /**
- * Events: `state` (state and reason have changed), `stats` (`meter` has). States: `connecting`, `open`, `interrupted`,
+ * Events: `state` (state and reason have changed), `stats` (`meter` has), `flood` (as of `Chat`). States: `connecting`, `open`, `interrupted`,
  * `failed` (with a reason), `closed`.
  */
 export class Link extends EventTarget {
@@ -53,6 +54,8 @@ export class Link extends EventTarget {
   #resends = 0;
   #statsTimer = 0;
   #watched = false;
+  /** Channels that the peer opens without being asked are closed; whoever goes on has something in mind. */
+  #uninvited = new Bucket(10, 0.1);
   /** Whether a relay has taken this side in, and why not. */
   #relayed = false;
   #relayError = "";
@@ -94,7 +97,8 @@ export class Link extends EventTarget {
 
   /** An offer or answer of the peer. */
   onDescription(type, sdp) {
-    this.#queue(() => this.#describe({ type, sdp }));
+    // Data and nothing else: no microphone, camera or picture is ever part of it.
+    if (sections(sdp).join() === "application") this.#queue(() => this.#describe({ type, sdp }));
   }
 
   /** A candidate of the peer. */
@@ -158,6 +162,10 @@ export class Link extends EventTarget {
       const error = UNAUTHORIZED.includes(errorCode) ? "turn-refused" : OVER_QUOTA.includes(errorCode) ? "turn-full" : "turn-silent";
       // A server that answers says more than one that is out of reach by one of several ways.
       if (!this.#relayError || error !== "turn-silent") this.#relayError = error;
+    }));
+    pc.addEventListener("datachannel", current(({ channel: uninvited }) => {
+      uninvited.close();
+      if (!this.#uninvited.take()) this.dispatchEvent(new CustomEvent("flood", { detail: { over: true } }));
     }));
     pc.addEventListener("connectionstatechange", current(() => this.#connectionChanged(pc)));
     channel.addEventListener("open", current(() => this.#opened()));
@@ -380,6 +388,9 @@ export class Link extends EventTarget {
     this.#statsTimer = setTimeout(() => this.#measure(pc), this.#watched ? WATCHED_INTERVAL_MS : STATS_INTERVAL_MS);
   }
 }
+
+/** What a session description is about, by its media lines. */
+const sections = (sdp) => [...String(sdp).matchAll(/^m=(\w+)/gm)].map(([, kind]) => kind);
 
 /** The certificate in a session description, which is another after a reload. */
 const fingerprint = (sdp) => /^a=fingerprint:(.*)$/m.exec(sdp)?.[1].trim() ?? "";

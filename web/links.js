@@ -75,7 +75,7 @@ function newLink(peer) {
     arrived(all ? store.room : peer, entry, all ? `Message to everyone from ${nameOf(peer)}` : `Message from ${nameOf(peer)}`);
   }));
   chat.addEventListener("delivered", ours(({ id }) => settle(peer, "delivered", id)));
-  for (const service of [chat, transfers]) service.addEventListener("flood", ours(({ over }) => flooded(peer, over)));
+  for (const source of [chat, transfers, link]) source.addEventListener("flood", ours(({ over }) => flooded(peer, over)));
   return link;
 }
 

@@ -76,8 +76,9 @@ export class Signaling extends EventTarget {
   }
 
   #register() {
-    const { id, name, resume } = this.#identity;
+    const { id, name, resume, token } = this.#identity;
     const payload = { peer_id: id, name };
+    if (token) payload.token = token;
     if (resume) payload.resume = resume;
     this.#socket.send(JSON.stringify({ type: "Register", payload }));
   }

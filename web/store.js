@@ -47,11 +47,17 @@ const idle = (peer) => ["idle", "closed"].includes(peer.state) || (peer.state ==
 /** Forgets a peer that is gone and with whom nothing was said, unless this side asked for it and waits until it comes. */
 export function tidy(peer) {
   if (peer.present || !idle(peer) || store.selected === peer.id) return;
-  if (peer.entries.length === 0) store.peers.delete(peer.id);
+  if (peer.entries.length === 0) forget(peer);
   // Whoever comes under a hundred names is not remembered under all of them.
   const gone = [...store.peers.values()].filter((other) => !other.present && idle(other) && store.selected !== other.id);
   gone.sort((a, b) => a.goneAt - b.goneAt);
-  for (const other of gone.slice(0, Math.max(0, gone.length - MAX_GONE))) store.peers.delete(other.id);
+  for (const other of gone.slice(0, Math.max(0, gone.length - MAX_GONE))) forget(other);
+}
+
+/** Lets go of a peer, and of the files it has sent. */
+function forget(peer) {
+  store.peers.delete(peer.id);
+  for (const entry of peer.entries) entry.release?.();
 }
 
 /** The signaling's state, or what is said in its place. */

@@ -231,7 +231,7 @@ function makeMessage(talk, entry) {
   const who = own ? "You" : entry.from.name;
   const bubble = make("p", "bubble", entry.text);
   // Among many, everybody sees who speaks.
-  if (talk.id === ROOM && !own) message.append(make("p", "speaker", who));
+  if (talk.id === ROOM && !own) message.append(make("p", "speaker", who, { title: entry.from.id }));
   else bubble.prepend(make("span", "sr", `${who}: `));
   const meta = make("p", "meta");
   message.append(bubble, meta);

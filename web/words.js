@@ -168,6 +168,12 @@ export function failureWords(reason, name, known = false) {
 
 /** Why the signaling server does not take this window, and what to try. The codes are those of docs/signaling.md. */
 function refusalWords({ code, message }) {
+  if (code.includes("token")) {
+    return {
+      title: "This server lets in who has an invitation",
+      text: `It says: ${message}. Open the link with #token=… that whoever runs it gave you, or ask for a new one.`,
+    };
+  }
   switch (code) {
     case "room_full":
       return { title: "This room is full", text: `The server says: ${message}. You are let in when somebody has left.` };

@@ -167,6 +167,26 @@ scene("what is not as announced is broken off, and what nobody asked for is not 
   assert.equal(await card(b, "huge").count() + await card(b, "many-8").count(), 0);
 });
 
+scene("nobody gets a microphone, a picture, or a channel of their own into the page", async (open) => {
+  const { a, b } = await pair(open, { prepare: watchLinks });
+  const closed = await a.evaluate(() => new Promise((done) => {
+    window.links.at(-1).createDataChannel("mine").addEventListener("close", () => done(true));
+  }));
+  assert.equal(closed, true);
+  await a.evaluate(() => {
+    window.links.at(-1).addTransceiver("audio");
+    window.links.at(-1).addTransceiver("video");
+  });
+  await until("an offer with all three", () => a.evaluate(() => /m=video/.test(window.links.at(-1).localDescription.sdp)));
+  await say(a, "after the offer");
+  await hears(b, "after the offer");
+  assert.deepEqual(await b.evaluate(() => [window.links.at(-1).getTransceivers().length, window.links.at(-1).signalingState]), [0, "stable"]);
+  await a.evaluate(() => {
+    for (let index = 0; index < 20; index += 1) window.links.at(-1).createDataChannel(`mine ${index}`);
+  });
+  await b.locator("#chat-help-title", { hasText: "Ada sent too much" }).waitFor();
+});
+
 for (const [what, flood] of [
   ["texts", (page) => page.evaluate(() => {
     for (let id = 1; id <= 2_000; id += 1) window.channels.chat.send(JSON.stringify({ kind: "text", id, text: `flood ${id}` }));

@@ -174,6 +174,31 @@ scene("what the server says of a registration that it does not understand is sho
   await online(a);
 });
 
+scene("a permission to register comes with the link, is kept, and is asked for where it is missing", async (open) => {
+  const registered = [];
+  const prepare = (page) => page.routeWebSocket(/\/signal$/, (socket) => {
+    const server = socket.connectToServer();
+    server.onMessage((text) => socket.send(text));
+    socket.onMessage((text) => {
+      const { type, payload } = JSON.parse(text);
+      if (type === "Register") registered.push(payload.token);
+      if (type !== "Register" || payload.token) server.send(text);
+      else socket.send(JSON.stringify({ type: "Error", payload: { code: "bad_token", message: "no token was given" } }));
+    });
+  });
+  const a = await open({ registered: false, prepare });
+  await a.locator("#signaling-help-title", { hasText: "who has an invitation" }).waitFor();
+  await a.evaluate(() => { location.hash = "#token=let-me.in_1"; });
+  await online(a);
+  assert.equal(new URL(a.url()).hash, "");
+  await a.reload();
+  await online(a);
+  assert.deepEqual(registered, [undefined, "let-me.in_1", "let-me.in_1"]);
+  const b = await open({ prepare, hash: `#peer=${await idOf(a)}&token=other` });
+  await connected(b);
+  assert.equal(registered.at(-1), "other");
+});
+
 scene("every reason for a chat that did not come about has words of its own", async (open) => {
   const a = await open();
   const titles = await a.evaluate(async () => {

@@ -52,6 +52,35 @@ open_hosts("with addresses of their own: direct, and the details say so", async 
   assert.equal(await a.getAttribute("#details-toggle", "aria-expanded"), "false");
 });
 
+open_hosts("the server is told how a connection is doing, with its amounts and its round trip", async (open) => {
+  const reports = [];
+  const a = await open({
+    name: "Ada",
+    prepare: async (page) => {
+      await page.clock.install();
+      await page.routeWebSocket(/\/signal$/, (socket) => {
+        const server = socket.connectToServer();
+        server.onMessage((text) => socket.send(text));
+        socket.onMessage((text) => {
+          const { type, payload } = JSON.parse(text);
+          if (type === "Report") reports.push(payload);
+          server.send(text);
+        });
+      });
+    },
+  });
+  const b = await open({ name: "Bela" });
+  await row(a, await idOf(b)).click();
+  await connected(a);
+  await path(a, /^direct$/);
+  await a.clock.fastForward(10_000);
+  await until("a report with figures", () => reports.some(({ bytes_sent: sent, bytes_received: received, rtt }) => sent > 0 && received > 0 && rtt >= 0));
+  assert.deepEqual({ ...reports.at(-1), bytes_sent: 0, bytes_received: 0, rtt: 0 },
+    { to: await idOf(b), state: "connected", connection_type: "direct", bytes_sent: 0, bytes_received: 0, rtt: 0 });
+  await a.click("#chat-action");
+  await until("its end", () => reports.at(-1).state === "closed");
+});
+
 hidden_hosts("with hidden addresses and a STUN server: server-reflexive", async (open) => {
   const stun = await startStun();
   try {
