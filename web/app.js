@@ -5,7 +5,7 @@ import { cleanName, isId } from "./identity.js";
 import { connect, report, signalled } from "./links.js";
 import { Signaling } from "./signaling.js";
 import { peerOf, store, tidy } from "./store.js";
-import { note, paint } from "./talk.js";
+import { note, paint, paintSoon } from "./talk.js";
 import * as view from "./view.js";
 
 const { identity, peers, ice } = store;
@@ -22,14 +22,14 @@ function listen(signaling) {
     const known = peers.get(detail.peer_id)?.present;
     const peer = present(detail);
     if (peer && !known) view.announce(`${view.nameOf(peer)} is here`);
-    paint();
+    paintSoon();
   });
   signaling.addEventListener("PeerLeft", ({ detail }) => {
     const peer = peers.get(detail.peer_id);
     if (!peer) return;
     left(peer);
     view.announce(`${view.nameOf(peer)} left`);
-    paint();
+    paintSoon();
   });
   for (const type of ["Offer", "Answer", "IceCandidate"]) {
     signaling.addEventListener(type, ({ detail }) => isId(detail.from ?? "") && signalled(type, detail));

@@ -5,15 +5,25 @@ import * as view from "./view.js";
 import { paintDetails } from "./details.js";
 
 const MAX_ENTRIES = 500;
+/** What the server tells of a full room comes in hundreds at once: it is painted together. */
+const PAINT_EVERY_MS = 50;
+let planned = 0;
 
 /** Brings the page up to date with the store. */
 export function paint() {
+  clearTimeout(planned);
+  planned = 0;
   const peers = [...store.peers.values()];
   view.paintPeople(peers, store.room, store.selected, signalingState(), informed());
   const talk = current();
   view.paintConversation(talk, { here: peers.filter((peer) => peer.present).length, open: openPeers().length });
   for (const peer of peers) peer.link?.watch(peer === talk && document.visibilityState === "visible");
   paintDetails(talk);
+}
+
+/** The same in a moment, once for all that happens until then. */
+export function paintSoon() {
+  planned ||= setTimeout(paint, PAINT_EVERY_MS);
 }
 
 export function note(talk, text) {

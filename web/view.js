@@ -5,6 +5,7 @@ import { ROOM } from "./store.js";
 import { composerWords, deliveryWords, failureWords, linkWords, roomWords, signalingWords, timeWords, welcomeWords } from "./words.js";
 
 const rows = new Map();
+const alphabet = new Intl.Collator();
 let shown = null;
 /** Whether the end of the log is seen. It stays so when the log grows, and when it has less room than before. */
 let atEnd = true;
@@ -63,9 +64,10 @@ export function paintSignaling(status, url, failures) {
  * last.
  */
 export function paintPeople(peers, room, selected, state, informed) {
-  const order = [...peers].sort((a, b) => rank(a) - rank(b) || nameOf(a).localeCompare(nameOf(b)) || (a.id < b.id ? -1 : 1));
+  const order = [...peers].sort((a, b) => rank(a) - rank(b) || alphabet.compare(nameOf(a), nameOf(b)) || (a.id < b.id ? -1 : 1));
+  const ids = new Set(peers.map((peer) => peer.id));
   for (const [id, row] of rows) {
-    if (!peers.some((peer) => peer.id === id)) {
+    if (!ids.has(id)) {
       row.item.remove();
       rows.delete(id);
     }

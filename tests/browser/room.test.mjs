@@ -57,6 +57,23 @@ scene("five windows talk as a room: who was reached is said, and what is not rea
   await hears(d, "one fewer");
 });
 
+scene("a room of a thousand that comes in one breath is on the list in a moment", async (open) => {
+  const crowd = Array.from({ length: 999 }, (_, index) => ({ peer_id: `peer-${index}`, name: `Number ${index}` }));
+  const a = await open({
+    prepare: (page) => page.routeWebSocket(/\/signal$/, (socket) => {
+      const server = socket.connectToServer();
+      socket.onMessage((text) => server.send(text));
+      server.onMessage((text) => {
+        socket.send(text);
+        if (JSON.parse(text).type !== "Registered") return;
+        for (const payload of crowd) socket.send(JSON.stringify({ type: "PeerJoined", payload }));
+      });
+    }),
+  });
+  await a.locator("#room-count", { hasText: "999" }).waitFor();
+  assert.equal(await a.locator(".peer-list .peer").count(), 999);
+});
+
 scene("who was not reached is named", async (open) => {
   const [a, , c] = [await open({ name: "Ada" }), await open({ name: "Bela" }), await open({ name: "Cleo", prepare: watchLinks })];
   await row(a, ROOM).click();
