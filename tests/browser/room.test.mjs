@@ -60,18 +60,27 @@ scene("five windows talk as a room: who was reached is said, and what is not rea
 scene("a room of a thousand that comes in one breath is on the list in a moment", async (open) => {
   const crowd = Array.from({ length: 999 }, (_, index) => ({ peer_id: `peer-${index}`, name: `Number ${index}` }));
   const a = await open({
-    prepare: (page) => page.routeWebSocket(/\/signal$/, (socket) => {
-      const server = socket.connectToServer();
-      socket.onMessage((text) => server.send(text));
-      server.onMessage((text) => {
-        socket.send(text);
-        if (JSON.parse(text).type !== "Registered") return;
-        for (const payload of crowd) socket.send(JSON.stringify({ type: "PeerJoined", payload }));
+    prepare: async (page) => {
+      await page.addInitScript(() => {
+        window.counted = 0;
+        const watch = () => new MutationObserver((changes) => { window.counted += changes.length; }).observe(document.getElementById("room-count"), { childList: true });
+        addEventListener("DOMContentLoaded", watch);
       });
-    }),
+      await page.routeWebSocket(/\/signal$/, (socket) => {
+        const server = socket.connectToServer();
+        socket.onMessage((text) => server.send(text));
+        server.onMessage((text) => {
+          socket.send(text);
+          if (JSON.parse(text).type !== "Registered") return;
+          for (const payload of crowd) socket.send(JSON.stringify({ type: "PeerJoined", payload }));
+        });
+      });
+    },
   });
   await a.locator("#room-count", { hasText: "999" }).waitFor();
   assert.equal(await a.locator(".peer-list .peer").count(), 999);
+  // Not once for each of them.
+  assert.ok((await a.evaluate(() => window.counted)) < 500);
 });
 
 scene("who was not reached is named", async (open) => {
