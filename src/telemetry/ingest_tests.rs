@@ -341,7 +341,7 @@ proptest! {
         let (fixture, model) = (Fixture::new(), Fixture::new());
         let whole = |time| if timed_one { timed(time, [1, 2, 3], [4, 5, 6], 0.5) } else { node(time, "a", 7, 0.5) };
         for time in 1..4 {
-            fixture.ingest(&whole(time));
+            let _ = fixture.ingest(&whole(time));
         }
         prop_assert!(fixture.short(&whole(4)));
         let mut body = whole(5);
