@@ -1,18 +1,22 @@
 """What a hundred nodes do together: forming the mesh, passing messages on, losing a third of themselves, coming back."""
 
+import ctypes
 import http.client
 import json
+import multiprocessing
 import os
 import random
 import re
 import selectors
 import signal
 import statistics
+import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
 
-from .network import ROOT, Network, UnixConnection, ask, report, spread
+from .network import ROOT, Network, UnixConnection, ask, cpu_seconds, pss_mb, report, spread
 
 TOPIC = "swarm"
 # Text that makes a message of 1 KiB.
@@ -34,7 +38,11 @@ def mesh_of(network, name):
     return len(found[0]["mesh"]) if found else None
 
 
-def swarm(count):
+CLONE_NEWNET = 0x40000000
+TRANSPORTS = ["tcp/0", "tcp/0/ws", "tcp/0/tls/ws", "udp/0/quic-v1", "udp/0/webrtc-direct"]
+
+
+def swarm(count, listen=("/ip4/127.0.0.1/tcp/0",), more=""):
     return f"""
 name = "bench"
 [ports]
@@ -43,7 +51,8 @@ metrics = 0
 listen = ["/ip4/127.0.0.1/tcp/0"]
 [[nodes]]
 count = {count}
-listen = ["/ip4/127.0.0.1/tcp/0"]
+listen = {json.dumps(list(listen))}
+{more}
 topics = ["{TOPIC}"]
 connections = {{ low = 6, high = 12 }}
 """
@@ -163,6 +172,40 @@ def bench_mesh(rounds=3):
             network.wait("all are ready", network.all_ready, pause=0.05)
             times.append(wait_for_meshes(network, node_names(network)))
     report("100 nodes: start → every node has its mesh", f"median {statistics.median(times):.2f} s, max {max(times):.2f} s (n={rounds})")
+
+
+# --- transports -------------------------------------------------------------------------------------------------
+
+def bench_transports():
+    """What an idle node costs that listens on everything."""
+    process = multiprocessing.Process(target=idle_on_all_transports)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit("nodes that listen on all transports could not be measured")
+
+
+def idle_on_all_transports():
+    # Connections over WebRTC look for names by multicast: this process goes where there is no network but loopback.
+    if ctypes.CDLL(None).unshare(CLONE_NEWNET):
+        return report("idle node that listens on all transports", "needs root, for a network namespace")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with tempfile.TemporaryDirectory(prefix="hippius-bench-") as folder:
+        key, certificate = f"{folder}/node.key", f"{folder}/node.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-subj", "/CN=localhost", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        listen = [f"/ip4/127.0.0.1/{transport}" for transport in TRANSPORTS]
+        with Network(swarm(100, listen, f'tls = {{ certificate = "{certificate}", key = "{key}" }}')) as network:
+            network.wait("all are ready", network.all_ready, pause=0.05)
+            wait_for_meshes(network, node_names(network))
+            time.sleep(60)
+            pids = [p["pid"] for p in network.status()["processes"] if p["role"] == "node"]
+            window = 30
+            before = sum(map(cpu_seconds, pids))
+            time.sleep(window)
+            used = (sum(map(cpu_seconds, pids)) - before) / window * 100
+            report("idle node that listens on all transports: memory (PSS)", spread([pss_mb(pid) for pid in pids], "MB"))
+            report("all 100 of them: CPU", f"{used:.1f} % of one core")
 
 
 # --- messages ---------------------------------------------------------------------------------------------------
