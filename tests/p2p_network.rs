@@ -102,6 +102,27 @@ async fn a_message_reaches_everybody_and_the_same_text_twice_arrives_twice() {
 }
 
 #[tokio::test]
+async fn a_bootnode_that_had_nothing_to_say_joins_a_topic_and_is_heard() {
+    let bootnode = bootnode().await;
+    let node = member(&bootnode.address().await).await;
+    eventually("the bootnode knows what the node has joined", || async {
+        bootnode.subscribers("lobby").await == 1
+    })
+    .await;
+    let (mut heard, mut heard_by_bootnode) =
+        (node.handle.subscribe_events().unwrap(), bootnode.handle.subscribe_events().unwrap());
+    bootnode.handle.join(lobby()).await.unwrap();
+    bootnode.handle.publish(lobby(), "hello").await.unwrap();
+    assert_eq!(next_message(&mut heard).await.text, "hello");
+    eventually("the node knows what the bootnode has joined", || async {
+        node.subscribers("lobby").await == 1
+    })
+    .await;
+    node.handle.publish(lobby(), "hello, too").await.unwrap();
+    assert_eq!(next_message(&mut heard_by_bootnode).await.text, "hello, too");
+}
+
+#[tokio::test]
 async fn publishing_to_nobody_is_not_an_error_but_a_topic_that_is_not_joined_is() {
     let alone = bootnode().await;
     assert!(alone.handle.join(lobby()).await.unwrap());

@@ -29,6 +29,7 @@ use super::blocklist::Blocklist;
 use super::config::NodeConfig;
 use super::metrics::{GossipFigures, Refusals, Refused, Traffic};
 use super::neighbours::Neighbours;
+use super::reticent::{Reticent, Voice};
 use super::topics::{MAX_ENCODED_BYTES, Topic};
 
 /// Room for the protobuf frame around an encoded message.
@@ -66,6 +67,8 @@ pub(crate) enum Heard {
 /// See the module's comment.
 pub(crate) struct Gossip {
     inner: Inner,
+    /// Silent before the first topic is joined.
+    voice: Voice,
     door: SharedDoor,
     figures: GossipFigures,
     /// Messages that were new.
@@ -119,7 +122,16 @@ impl Gossip {
             Doorkeeper(door.clone()),
         )?;
         let figures = traffic.gossip().clone();
-        Ok(Self { inner, door, figures, fresh: 0, mesh_read: now, max_topics, max_message })
+        Ok(Self {
+            inner,
+            voice: Voice::silent(),
+            door,
+            figures,
+            fresh: 0,
+            mesh_read: now,
+            max_topics,
+            max_message,
+        })
     }
 
     /// Joins a topic.
@@ -128,7 +140,9 @@ impl Gossip {
     /// When not all peers could be told at once; the topic is joined nevertheless and they are told later.
     pub(crate) fn join(&mut self, topic: &Topic) -> Result<bool, SubscriptionError> {
         self.door.lock().joined.insert(topic.ident().hash());
-        self.inner.subscribe(&topic.ident())
+        let joined = self.inner.subscribe(&topic.ident());
+        self.voice.raise();
+        joined
     }
 
     /// Leaves it.
@@ -336,7 +350,7 @@ impl TopicSubscriptionFilter for Wanted {
 }
 
 impl NetworkBehaviour for Gossip {
-    type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
+    type ConnectionHandler = Reticent<THandler<Inner>>;
     type ToSwarm = Heard;
 
     fn handle_pending_outbound_connection(
@@ -369,7 +383,8 @@ impl NetworkBehaviour for Gossip {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.let_in(peer)?;
-        self.inner.handle_established_inbound_connection(id, peer, local, remote)
+        let handler = self.inner.handle_established_inbound_connection(id, peer, local, remote)?;
+        Ok(self.voice.wrap(handler))
     }
 
     fn handle_established_outbound_connection(
@@ -381,7 +396,8 @@ impl NetworkBehaviour for Gossip {
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.let_in(peer)?;
-        self.inner.handle_established_outbound_connection(id, peer, address, role, port)
+        let handler = self.inner.handle_established_outbound_connection(id, peer, address, role, port)?;
+        Ok(self.voice.wrap(handler))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {

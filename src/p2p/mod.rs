@@ -33,6 +33,7 @@ mod nat;
 mod neighbours;
 pub mod peers;
 pub mod relay;
+mod reticent;
 mod runner;
 mod scout;
 mod start;
