@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use libp2p::{PeerId, Stream};
+use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
 use super::streams::MESSAGES;
+use super::tied::Stream;
 use super::wire::{self, FrameError, Letter, MAX_FRAME_BYTES, MAX_LETTER_BYTES, Reason, Receipt};
 use super::{Desk, ReachError};
 use crate::p2p::event::Event;

@@ -20,6 +20,7 @@ mod send;
 mod source;
 mod store;
 pub(crate) mod streams;
+mod tied;
 pub mod transfer;
 mod wire;
 
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use libp2p::{PeerId, Stream, StreamProtocol};
+use libp2p::{PeerId, StreamProtocol};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,6 +48,7 @@ pub use source::SourceError;
 pub use store::RECEIVED;
 use store::{Key, Store};
 use streams::{Arrived, FILES, MESSAGES, OpenError};
+use tied::Stream;
 use transfer::{Table, Transfer, TransferInfo, TransferState};
 pub use wire::Reason;
 
@@ -192,6 +194,11 @@ impl Desk {
             }
             drop(place);
         });
+    }
+
+    /// A peer is connected that was not: what is being sent to it need not wait any longer.
+    pub(crate) fn connected(&self, peer: PeerId) {
+        self.shared().transfers.connected(peer);
     }
 
     /// Ends all tasks; what was under way can go on when the node is started again.

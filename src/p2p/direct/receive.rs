@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{AsyncRead, AsyncReadExt, FutureExt};
-use libp2p::{PeerId, Stream};
+use libp2p::PeerId;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::config::Accept;
 use super::source::BLOCK;
 use super::store::{Key, Part, reason};
+use super::tied::Stream;
 use super::transfer::{New, Transfer, TransferState};
 use super::wire::{self, Answer, Begin, FrameError, MAX_FRAME_BYTES, Offer, Reason};
 use super::{Desk, REMEMBERED, blocking, names};

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{AsyncReadExt, AsyncWriteExt};
-use libp2p::{PeerId, Stream};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use libp2p::PeerId;
 
 use super::journal::{self, Entry};
 use super::receive::{ASK_FOR, IDLE};
 use super::source::{BLOCK, Source, SourceError};
 use super::streams::FILES;
+use super::tied::Stream;
 use super::transfer::{MAX_SENDING, New, Transfer, TransferInfo, TransferState};
 use super::wire::{self, Answer, Begin, FrameError, MAX_FRAME_BYTES, Offer, Reason};
 use super::{Desk, ReachError, blocking};
@@ -23,7 +24,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(120);
 /// After a write has failed: for a refusal that has arrived before.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pause after the first break; doubles, and begins anew whenever something arrived.
+/// Pause after the first break; doubles, begins anew whenever something arrived, and ends when the peer is connected again.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// So long without getting any further, and the file is given up.
@@ -224,7 +225,10 @@ impl Desk {
             }
             tracing::debug!(peer = %entry.peer, reason, ?pause, "a file could not be sent; trying again");
             transfer.set(TransferState::Connecting, Some(reason));
-            tokio::time::sleep(pause.mul_f64(0.75 + rand::random::<f64>() / 2.0)).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause.mul_f64(0.75 + rand::random::<f64>() / 2.0)) => {}
+                () = transfer.peer_is_back.notified() => {}
+            }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -237,6 +241,8 @@ impl Desk {
         slot: &mut Option<Source>,
     ) -> Result<(), Stop> {
         let mut stream = self.stream_to(peer, FILES).await?;
+        // What was told of the connection that the stream is on.
+        let _ = transfer.peer_is_back.notified().now_or_never();
         wire::write(&mut stream, offer, MAX_FRAME_BYTES).await?;
         let (offset, prefix) = loop {
             let waiting = transfer.info().state == TransferState::Waiting;

@@ -8,6 +8,9 @@ use std::future::{Ready, ready};
 use std::io;
 use std::task::{Context, Poll};
 
+use futures::FutureExt;
+use futures::future::Shared;
+
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
@@ -21,6 +24,8 @@ use libp2p::swarm::{
 };
 use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::oneshot;
+
+use super::tied::Tied;
 
 /// Private messages.
 pub(crate) const MESSAGES: StreamProtocol = StreamProtocol::new("/hippius/msg/1.0.0");
@@ -37,14 +42,14 @@ pub(crate) enum OpenError {
 }
 
 /// Where an opened stream goes.
-pub(crate) type OpenReply = oneshot::Sender<Result<Stream, OpenError>>;
+pub(crate) type OpenReply = oneshot::Sender<Result<Tied<Stream>, OpenError>>;
 
 /// A stream that a peer has opened.
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) peer: PeerId,
     pub(crate) protocol: StreamProtocol,
-    pub(crate) stream: Stream,
+    pub(crate) stream: Tied<Stream>,
 }
 
 /// A stream to be opened.
@@ -114,12 +119,30 @@ impl NetworkBehaviour for Streams {
 #[derive(Default)]
 pub(crate) struct Handler {
     opening: VecDeque<Open>,
-    arrived: VecDeque<(Stream, StreamProtocol)>,
+    arrived: VecDeque<(Tied<Stream>, StreamProtocol)>,
+    /// Ends the streams when it is dropped; made for the first one, since most connections never have any.
+    life: Option<Life>,
+}
+
+struct Life {
+    _held: oneshot::Sender<()>,
+    end: Shared<oneshot::Receiver<()>>,
+}
+
+impl Handler {
+    /// A stream that ends with the connection.
+    fn tie(&mut self, stream: Stream) -> Tied<Stream> {
+        let life = self.life.get_or_insert_with(|| {
+            let (held, end) = oneshot::channel();
+            Life { _held: held, end: end.shared() }
+        });
+        Tied::new(stream, life.end.clone())
+    }
 }
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = Open;
-    type ToBehaviour = (Stream, StreamProtocol);
+    type ToBehaviour = (Tied<Stream>, StreamProtocol);
     type InboundProtocol = Upgrade;
     type OutboundProtocol = Upgrade;
     type InboundOpenInfo = ();
@@ -147,17 +170,26 @@ impl ConnectionHandler for Handler {
         Poll::Pending
     }
 
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
+        self.life = None;
+        Poll::Ready(None)
+    }
+
     fn on_connection_event(&mut self, event: ConnectionEvent<Upgrade, Upgrade, (), OpenReply>) {
         // Whoever asked for a stream may have given up; then it is closed again.
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
-                self.arrived.push_back(protocol);
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, protocol),
+                ..
+            }) => {
+                let stream = self.tie(stream);
+                self.arrived.push_back((stream, protocol));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (stream, _),
                 info: reply,
             }) => {
-                let _ = reply.send(Ok(stream));
+                let _ = reply.send(Ok(self.tie(stream)));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: reply, error }) => {
                 let _ = reply.send(Err(match error {

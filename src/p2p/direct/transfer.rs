@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::p2p::handle::Direction;
@@ -88,6 +88,8 @@ pub(super) struct Transfer {
     decision: watch::Sender<Option<bool>>,
     /// Ends it.
     pub(super) cancel: CancellationToken,
+    /// Tells the sender not to wait for its next try.
+    pub(super) peer_is_back: Notify,
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -196,6 +198,7 @@ impl Table {
             reported: Mutex::new(None),
             decision: watch::Sender::new(None),
             cancel: parent.child_token(),
+            peer_is_back: Notify::new(),
         });
         self.entries.insert(id, transfer.clone());
         Some(transfer)
@@ -218,6 +221,16 @@ impl Table {
                 && info.state == TransferState::Failed
         };
         self.entries.values().rev().find(is).cloned()
+    }
+
+    /// Tells what is being sent to `peer` that it is connected.
+    pub(super) fn connected(&self, peer: PeerId) {
+        for transfer in self.entries.values() {
+            let info = lock(&transfer.info);
+            if (info.peer, info.direction) == (peer, Direction::Outbound) {
+                transfer.peer_is_back.notify_one();
+            }
+        }
     }
 
     pub(super) fn get(&self, id: u64) -> Option<Arc<Transfer>> {

@@ -77,6 +77,7 @@ impl Runner {
             self.peers.insert(peer, new);
             self.count_peers();
             self.inbox.push_back(peers::Event::Connected(peer, direction));
+            self.desk.connected(peer);
             tracing::debug!(%peer, %address, ?direction, "connected");
             self.announce(Event::PeerConnected { peer, address });
         }
