@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Arrows of dependency run one way:
-//! `cli → {supervisor, roles} → {topology, p2p, signaling, web} → {telemetry, control}`.
+//! `cli → {supervisor, roles} → {topology, p2p, signaling, turn, web} → {telemetry, control}`.
 //! A domain module never imports a role, and nothing imports `cli`. `token_bucket` imports nothing and serves everybody.
 //!
 //! Where correctness is hard (a process's life, the signaling hub, the metric store) the logic is a
@@ -33,4 +33,5 @@ pub mod telemetry;
 pub mod tls;
 pub mod token_bucket;
 pub mod topology;
+pub mod turn;
 pub mod web;
