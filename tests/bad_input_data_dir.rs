@@ -42,7 +42,7 @@ impl Mount {
 
     /// Takes all space that is left.
     fn fill(&self) {
-        let mut file = fs::File::create(self.0.join("filler")).unwrap();
+        let mut file = fs::File::options().create(true).append(true).open(self.0.join("filler")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
@@ -144,7 +144,7 @@ fn a_new_key_is_written_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_folder_that_fills_up_holds_back_restarts_until_there_is_space() {
+fn a_folder_that_fills_up_holds_back_only_what_needs_space_until_there_is_some() {
     let mut network = Network::new(EVERY_ROLE);
     let Some(mount) = Mount::new(&network.data()) else { return };
     network.spawn(&[]);
@@ -153,6 +153,13 @@ fn a_folder_that_fills_up_holds_back_restarts_until_there_is_space() {
     let key = fs::read(network.data().join("node-0/peer_id.key")).unwrap();
     mount.fill();
     network.signal(before.pid.unwrap(), Signal::SIGKILL);
+    // What it is told is written over what its last incarnation was told, which takes no space.
+    let again =
+        network.wait_process("node-0", "is back", |node| node.generation == 2 && node.state == State::Ready);
+    assert_eq!(again.peer_id, before.peer_id);
+    fs::remove_file(network.data().join("node-0/config.toml")).unwrap();
+    mount.fill();
+    network.signal(again.pid.unwrap(), Signal::SIGKILL);
     let held = network.wait_process("node-0", "waits with the reason", |node| {
         node.reason.as_ref().is_some_and(|reason| reason.contains("No space left"))
     });
