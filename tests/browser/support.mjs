@@ -26,7 +26,8 @@ export async function startBrowser({ microphone = true } = {}) {
     reducedMotion: "reduce",
   });
   if (microphone) await context.grantPermissions(["microphone"], { origin: new URL(web).origin });
-  context.setDefaultTimeout(15_000);
+  // As long as a connection may take before the page itself gives up, and a little more.
+  context.setDefaultTimeout(25_000);
   const close = async () => {
     await context.close();
     await rm(profile, { recursive: true, force: true });
