@@ -1,8 +1,11 @@
-//! Certificates for TLS, from files that may change while a server runs.
+//! Certificates for TLS, from files that may change while a server runs, and [`secured`] listeners.
+
+pub mod secured;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::Stream;
@@ -66,6 +69,25 @@ pub enum TlsError {
         /// What the TLS library said.
         reason: String,
     },
+    /// TLS itself cannot be set up.
+    #[error("cannot set TLS up: {0}")]
+    Library(String),
+}
+
+impl Certificate {
+    /// The pair as a server uses it; `files` are where it comes from.
+    ///
+    /// # Errors
+    /// When they do not belong together.
+    pub fn certified(&self, files: &CertificateFiles) -> Result<Arc<CertifiedKey>, TlsError> {
+        let provider = rustls::crypto::ring::default_provider();
+        let certified = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider);
+        certified.map(Arc::new).map_err(|error| TlsError::Mismatch {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            reason: error.to_string(),
+        })
+    }
 }
 
 impl CertificateFiles {
@@ -77,15 +99,9 @@ impl CertificateFiles {
         let chain = certificates(&self.certificate)?;
         let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
             .map_err(|error| content(&self.key, "private key", error.to_string()))?;
-        let provider = rustls::crypto::ring::default_provider();
-        CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider).map_err(|error| {
-            TlsError::Mismatch {
-                certificate: self.certificate.clone(),
-                key: self.key.clone(),
-                reason: error.to_string(),
-            }
-        })?;
-        Ok(Certificate { chain, key })
+        let certificate = Certificate { chain, key };
+        certificate.certified(self)?;
+        Ok(certificate)
     }
 
     /// The certificates that replace the present one, each when its files have changed and hold a good pair. A bad pair is told in the log

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hippius::control::http::{self, Limits};
+use hippius::control::percent;
 use hippius::signaling::{SignalingConfig, SignalingServer};
-use hippius::telemetry::instruments::{SignalingInstruments, WebInstruments};
+use hippius::telemetry::instruments::{SignalingInstruments, TlsInstruments, WebInstruments};
+use hippius::tls::CertificateFiles;
 use hippius::web::{WebConfig, WebServer};
 use hyper::StatusCode;
 use opentelemetry::metrics::MeterProvider;
@@ -55,9 +57,34 @@ impl Signaling {
             let listener = TcpListener::bind(self.address).await.unwrap();
             self.address = listener.local_addr().unwrap();
             let instruments = SignalingInstruments::new(&self.metrics.meter());
-            self.server = Some(SignalingServer::start(listener, self.config.clone(), instruments));
+            let tls = TlsInstruments::new(&self.metrics.meter());
+            self.server =
+                Some(SignalingServer::start(listener, self.config.clone(), instruments, tls).unwrap());
         }
     }
+}
+
+/// Another pair of servers, which speak TLS.
+async fn start_secure(folder: &Path, address: SocketAddr) -> (SignalingServer, WebServer) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let files = CertificateFiles { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") };
+    std::fs::write(&files.key, made.key_pair.serialize_pem()).unwrap();
+    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
+    let meter = SdkMeterProvider::builder().build().meter("test");
+    let tls = TlsInstruments::new(&meter);
+    let listener = TcpListener::bind(address).await.unwrap();
+    let config = SignalingConfig { tls: Some(files.clone()), ..SignalingConfig::default() };
+    let signaling =
+        SignalingServer::start(listener, config, SignalingInstruments::new(&meter), tls.clone()).unwrap();
+    let config = WebConfig {
+        signaling_port: Some(signaling.local_addr().port()),
+        signaling_tls: true,
+        tls: Some(files),
+        ..WebConfig::default()
+    };
+    let listener = TcpListener::bind(address).await.unwrap();
+    let web = WebServer::start(listener, config, WebInstruments::new(&meter), tls).unwrap();
+    (signaling, web)
 }
 
 async fn drive(folder: &Path) {
@@ -74,7 +101,11 @@ async fn drive(folder: &Path) {
     let listener = TcpListener::bind(everywhere).await.unwrap();
     let meter = SdkMeterProvider::builder().build().meter("test");
     let config = WebConfig { signaling_port: Some(port), ..WebConfig::default() };
-    let web = WebServer::start(listener, config, WebInstruments::new(&meter));
+    let web =
+        WebServer::start(listener, config, WebInstruments::new(&meter), TlsInstruments::new(&meter)).unwrap();
+
+    let certificates = tempfile::tempdir().unwrap();
+    let secure = start_secure(certificates.path(), everywhere).await;
 
     let signaling = Arc::new(Mutex::new(signaling));
     let control = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -91,7 +122,8 @@ async fn drive(folder: &Path) {
                 }
                 // With other limits: `/start?max_room_peers=2`; without a query, the defaults.
                 "/start" => {
-                    let wanted = request.uri().query().unwrap_or_default().replace('&', "\n");
+                    let query = request.uri().query().unwrap_or_default();
+                    let wanted = percent::decode(query).unwrap().replace('&', "\n");
                     signaling.config = toml::from_str(&wanted).unwrap();
                     signaling.start().await;
                 }
@@ -117,6 +149,7 @@ async fn drive(folder: &Path) {
         .args(tests)
         .current_dir(folder)
         .env("WEB_URL", format!("http://127.0.0.1:{}", web.local_addr().port()))
+        .env("SECURE_WEB_URL", format!("https://127.0.0.1:{}", secure.1.local_addr().port()))
         .env("CONTROL_URL", format!("http://{control_address}"))
         .stdin(Stdio::null());
     // Every test in there has a time limit of its own.

@@ -118,7 +118,8 @@ async fn frames_that_are_no_text_end_the_connection() {
     let continuation = vec![frame(OpCode::Data(Data::Continue), true, vec![b'x'])];
     assert_eq!(closed_after(&bench, continuation).await, Some(1002));
     // What was sent and not read may be answered by a reset that overtakes the Close frame.
-    let huge = closed_after(&bench, vec![Message::text("x".repeat(10 * 1024 * 1024))]).await;
+    let offer = json!({"type": "Offer", "payload": {"to": "a", "sdp": "x".repeat(10 * 1024 * 1024)}});
+    let huge = closed_after(&bench, vec![Message::text(offer.to_string())]).await;
     assert!(matches!(huge, Some(1009) | None), "{huge:?}");
     let mut fragments = vec![frame(OpCode::Data(Data::Text), false, vec![b'x'; 100 * 1024])];
     fragments.resize(4, frame(OpCode::Data(Data::Continue), false, vec![b'x'; 100 * 1024]));
@@ -315,6 +316,95 @@ async fn pages_of_other_hosts_are_refused() {
         assert_eq!(String::from_utf8_lossy(&line), format!("HTTP/1.1 {status}"), "{request}");
     }
     assert_eq!(bench.refused("foreign_origin"), 4.0);
+}
+
+#[tokio::test]
+async fn ten_thousand_sockets_of_one_address_keep_nobody_else_out() {
+    let config =
+        SignalingConfig { register_timeout: Duration::from_secs(3600), ..SignalingConfig::default() };
+    let bench = Bench::new(config).await;
+    let (mut a, mut b) = (bench.join_from("127.0.0.2", "a").await, bench.join_from("127.0.0.2", "b").await);
+    a.expect("PeerJoined").await;
+    let most = SignalingConfig::default().max_per_address + SPARE_PER_ADDRESS;
+    let mut held = Vec::new();
+    for number in 0..10_000 {
+        let mut stream = bench.tcp().await;
+        if number < most {
+            // Half a request: the connection counts, and waits.
+            stream.write_all(b"GET /signal HTTP/1.1\r\n").await.unwrap();
+            held.push(stream);
+        } else {
+            let mut answer = Vec::new();
+            let reading = stream.read_to_end(&mut answer);
+            let _ = tokio::time::timeout(DEADLINE, reading).await.expect("the server lets go");
+            assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 429"));
+        }
+    }
+    let refused = f64::from(10_000 - most);
+    bench.until("all are counted", |m| m.sum("ws_refused", &[("reason", "address_limit")]) == refused).await;
+    all_is_well(&mut a, &mut b).await;
+    let mut c = bench.join_from("127.0.0.2", "c").await;
+    a.expect("PeerJoined").await;
+    drop(held);
+    c.send("Offer", json!({"to": "a", "sdp": "fine"})).await;
+    assert_eq!(a.expect("Offer").await["sdp"], "fine");
+}
+
+#[tokio::test]
+async fn who_asks_for_the_websocket_byte_by_byte_is_cut_off() {
+    let config =
+        SignalingConfig { register_timeout: Duration::from_millis(300), ..SignalingConfig::default() };
+    let bench = Bench::new(config).await;
+    let mut slow = bench.tcp().await;
+    let dripping = async {
+        for byte in b"GET /signal HTTP/1.1\r\nx-long: ".iter().chain(std::iter::repeat(&b'x')) {
+            if slow.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, dripping).await.expect("it is cut off");
+    bench.until("it is counted", |m| m.sum("ws_refused", &[("reason", "slow_handshake")]) >= 1.0).await;
+}
+
+#[tokio::test]
+async fn who_joins_and_leaves_over_and_over_is_heard_of_only_so_often() {
+    let config = SignalingConfig { join_burst: 12, joins_per_second: 1, ..SignalingConfig::default() };
+    let bench = Bench::new(config).await;
+    let mut watcher = bench.join_from("127.0.0.2", "watcher").await;
+    let start = std::time::Instant::now();
+    let (mut joined, mut refused) = (0, 0);
+    for _ in 0..100 {
+        let mut client = bench.connect().await;
+        client.send("Register", json!({"peer_id": "restless"})).await;
+        match client.next().await {
+            message if message["type"] == "Registered" => joined += 1,
+            message => {
+                assert_eq!(message["payload"]["code"], "too_many_joins", "{message}");
+                refused += 1;
+            }
+        }
+        client.socket.close(None).await.unwrap();
+        client.end().await;
+    }
+    let seconds = start.elapsed().as_secs() + 1;
+    assert!((12..=12 + seconds).contains(&joined), "{joined} in {seconds} s");
+    assert!(refused > 0);
+    assert_eq!(bench.refused("too_many_joins"), f64::from(refused));
+    // What the room has heard: each of those, coming and going, and nothing else.
+    let mut other = bench.join_from("127.0.0.3", "other").await;
+    let mut heard = 0;
+    loop {
+        let message = watcher.next().await;
+        if message["payload"]["peer_id"] == "other" {
+            break;
+        }
+        heard += 1;
+    }
+    assert_eq!(heard, 2 * joined);
+    other.send("Offer", json!({"to": "watcher", "sdp": "fine"})).await;
+    assert_eq!(watcher.expect("Offer").await["sdp"], "fine");
 }
 
 async fn answered(mut stream: tokio::net::TcpStream) -> tokio::net::TcpStream {

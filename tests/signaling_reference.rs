@@ -5,11 +5,15 @@ use std::path::Path;
 
 use hippius::signaling::SignalingConfig;
 use hippius::signaling::limits::{SPARE, SPARE_PER_ADDRESS};
+use hippius::signaling::secrets::MAX_SECRETS;
+use hippius::signaling::token::{AUDIENCE, LEEWAY_SECONDS, MIN_SECRET_BYTES};
 use hippius::signaling::wire::{
     Candidate, ClientMessage, CloseReason, ConnectionState, ConnectionType, Description, ErrorCode,
     ErrorReply, Id, MAX_CANDIDATE_BYTES, MAX_MESSAGE_BYTES, MAX_SDP_BYTES, MAX_TOKEN_BYTES, Name, Peer, Ping,
     Pong, Register, Registered, Report, ServerMessage,
 };
+use hippius::tls::CertificateFiles;
+use hippius::tls::secured::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS};
 use serde_json::Value;
 
 fn document() -> String {
@@ -182,6 +186,14 @@ fn the_numbers_in_the_document_are_the_defaults() {
         format!("at most {} bytes", grouped(MAX_SDP_BYTES as u64)),
         format!("at most {} bytes", grouped(MAX_CANDIDATE_BYTES as u64)),
         format!("at most {} bytes", grouped(MAX_TOKEN_BYTES as u64)),
+        format!("Clocks may differ by {LEEWAY_SECONDS} s"),
+        format!("random text of at least {MIN_SECRET_BYTES} bytes, at most {MAX_SECRETS} lines"),
+        format!("it is or has `{AUDIENCE}`"),
+        format!(
+            "A handshake has {} s; {} may be under way, {MAX_HANDSHAKES_PER_ADDRESS} of them from one address",
+            HANDSHAKE_TIMEOUT.as_secs(),
+            grouped(MAX_HANDSHAKES)
+        ),
     ] {
         assert!(document.contains(&expected), "the document does not say: {expected}");
     }
@@ -193,9 +205,25 @@ fn every_key_of_the_configuration_is_in_the_table_of_limits_with_its_default() {
     let mut in_code = serde_json::to_value(SignalingConfig::default()).unwrap();
     // Where it listens is no limit.
     in_code.as_object_mut().unwrap().remove("listen");
-    let documented: String = rows.iter().map(|row| format!("{} = {}\n", row[0], row[1])).collect();
+    let (without, with): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row[1] == "–");
+    let documented: String = with.iter().map(|row| format!("{} = {}\n", row[0], row[1])).collect();
     let documented: toml::Table = toml::from_str(&documented).unwrap_or_else(|e| panic!("{documented}\n{e}"));
     assert_eq!(serde_json::to_value(documented).unwrap(), in_code);
+    // Those without a default are not there when they are not given.
+    let files = CertificateFiles { certificate: "a".into(), key: "b".into() };
+    let full = SignalingConfig {
+        tls: Some(files),
+        token_secret_file: Some("a".into()),
+        ..SignalingConfig::default()
+    };
+    let full = serde_json::to_value(full).unwrap();
+    let optional: BTreeSet<_> = full
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|key| in_code.get(key).is_none() && *key != "listen")
+        .collect();
+    assert_eq!(optional, without.iter().map(|row| &row[0]).collect());
 }
 
 #[test]
@@ -203,11 +231,13 @@ fn the_topology_has_the_keys_that_are_marked_and_the_same_defaults() {
     let schema = hippius::topology::schema();
     let properties = schema.as_value()["$defs"]["Signaling"]["properties"].as_object().unwrap().clone();
     let in_code = serde_json::to_value(SignalingConfig::default()).unwrap();
-    let limits: BTreeSet<_> = properties.keys().filter(|key| in_code.get(key).is_some()).cloned().collect();
+    let of_the_file = ["name", "port", "restart", "timing"];
+    let limits: BTreeSet<_> =
+        properties.keys().filter(|key| !of_the_file.contains(&key.as_str())).cloned().collect();
     let marked: BTreeSet<_> =
         rows("Limits").into_iter().filter(|row| row[2].trim() == "yes").map(|row| row[0].clone()).collect();
     assert_eq!(limits, marked);
     for key in limits {
-        assert_eq!(properties[&key]["default"], in_code[&key], "{key}");
+        assert_eq!(properties[&key].get("default"), in_code.get(&key), "{key}");
     }
 }

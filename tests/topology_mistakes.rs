@@ -129,6 +129,21 @@ fn bad_multiaddr() {
         "`tls` lacks `certificate`",
         "it takes both",
     );
+    let certificate = "{ certificate = \"a\", key = \"b\" }";
+    one(
+        &format!("[signaling]\n[web]\ntls = {certificate}"),
+        (3, 7),
+        certificate,
+        "pages of https cannot reach `signaling`, which has no `tls`",
+        "give `signaling` a certificate, too",
+    );
+    one(
+        "[web]\ntls = { key = \"a\" }",
+        (2, 7),
+        "{ key = \"a\" }",
+        "`tls` lacks `certificate`",
+        "it takes both",
+    );
     one("[[nodes]]\nlisten = []", (2, 10), "[]", "has 0 entries", "at least one");
     let external = |address: &str| format!("[[nodes]]\nexternal = [\"{address}\"]\n");
     for (address, message) in [

@@ -236,12 +236,15 @@ fn another_value_than_the_default_shows_in_the_plan() {
         ("signaling", "name", "\"other\""),
         ("signaling", "port", "1"),
         ("signaling", "allowed_origins", "[\"https://chat.example.org\"]"),
+        ("signaling", "tls", "{ certificate = \"a\", key = \"b\" }"),
+        ("signaling", "token_secret_file", "\"a\""),
         ("signaling", "max_clients", "2"),
         ("signaling", "max_per_address", "2"),
         ("signaling", "max_room_peers", "2"),
         ("signaling", "messages_per_second", "2"),
         ("web", "name", "\"other\""),
         ("web", "port", "1"),
+        ("web", "pages", "\"a\""),
     ];
     let mut tables: Vec<(&str, &str, &str)> = others.to_vec();
     for table in ["bootnodes", "nodes"] {
@@ -266,6 +269,9 @@ fn another_value_than_the_default_shows_in_the_plan() {
         tables.push((table, "timing", "{ watchdog = \"2s\" }"));
     }
     tables.push(("nodes", "bootnodes", "[]"));
+    let web = |tls: &str| parse(&format!("[signaling]\n{TLS}\n[web]\n{tls}")).expect("a topology");
+    const TLS: &str = "tls = { certificate = \"a\", key = \"b\" }";
+    assert_ne!(web(""), web(TLS));
     for (table, key, value) in tables {
         let absent = parse(&with(table, key, None, "")).unwrap_or_else(|m| panic!("{table}.{key}: {m}"));
         let given =

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hippius::telemetry::instruments::WebInstruments;
+use flate2::read::GzDecoder;
+use hippius::telemetry::instruments::{TlsInstruments, WebInstruments};
 use hippius::web::{WebConfig, WebServer, pages};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -14,6 +15,7 @@ struct Answer {
     status: u16,
     head: String,
     body: String,
+    bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -25,7 +27,8 @@ impl Answer {
 
 async fn start(config: WebConfig) -> WebServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    WebServer::start(listener, config, WebInstruments::new(&SdkMeterProvider::default().meter("test")))
+    let meter = SdkMeterProvider::default().meter("test");
+    WebServer::start(listener, config, WebInstruments::new(&meter), TlsInstruments::new(&meter)).unwrap()
 }
 
 /// Sends a request line and headers as they are; nothing tidies the path up.
@@ -36,10 +39,11 @@ async fn ask(address: SocketAddr, request: &str, headers: &str) -> Answer {
     let mut answer = Vec::new();
     let reading = stream.read_to_end(&mut answer);
     tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap().unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let bytes = answer.split_off(end + 4);
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Answer { status, head: head.to_owned(), body: body.to_owned() }
+    Answer { status, head, body: String::from_utf8_lossy(&bytes).into_owned(), bytes }
 }
 
 #[tokio::test]
@@ -94,6 +98,62 @@ async fn what_the_client_has_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn who_takes_gzip_gets_it_under_a_tag_of_its_own() {
+    let server = start(WebConfig::default()).await;
+    let plain = ask(server.local_addr(), "GET /app.js", "").await;
+    assert_eq!((plain.header("content-encoding"), plain.header("vary")), (None, Some("accept-encoding")));
+    let browser = "accept-encoding: gzip, deflate, br, zstd\r\n";
+    let packed = ask(server.local_addr(), "GET /app.js", browser).await;
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert_eq!(packed.header("vary"), Some("accept-encoding"));
+    assert!(packed.bytes.len() * 2 < plain.bytes.len(), "{} of {}", packed.bytes.len(), plain.bytes.len());
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(&mut GzDecoder::new(&packed.bytes[..]), &mut unpacked).unwrap();
+    assert_eq!(unpacked, plain.bytes);
+    let (own, other) = (packed.header("etag").unwrap(), plain.header("etag").unwrap());
+    assert_ne!(own, other);
+    let known = async |tag: &str| {
+        let headers = format!("{browser}if-none-match: {tag}\r\n");
+        ask(server.local_addr(), "GET /app.js", &headers).await.status
+    };
+    assert_eq!((known(own).await, known(other).await), (304, 200));
+    let head = ask(server.local_addr(), "HEAD /app.js", browser).await;
+    assert_eq!(head.header("content-length"), Some(packed.bytes.len().to_string().as_str()));
+    let refuses = ask(server.local_addr(), "GET /app.js", "accept-encoding: gzip;q=0\r\n").await;
+    assert_eq!(refuses.header("content-encoding"), None);
+}
+
+#[tokio::test]
+async fn a_folder_replaces_the_pages_and_is_read_again_when_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("index.html", "first");
+    let server = start(WebConfig { pages: Some(folder.path().to_owned()), ..WebConfig::default() }).await;
+    let address = server.local_addr();
+    let first = ask(address, "GET /", "").await;
+    assert_eq!((first.status, first.body.as_str()), (200, "first"));
+    assert!(first.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    assert_eq!(ask(address, "GET /app.js", "").await.status, 404, "only the folder's files");
+    assert!(ask(address, "GET /config.json", "").await.body.contains("signaling"), "but its own answers");
+
+    write("index.html", "second, and longer");
+    write("new file.txt", "new");
+    let changed = async { while ask(address, "GET /new%20file.txt", "").await.status != 200 {} };
+    tokio::time::timeout(Duration::from_secs(10), changed).await.expect("the change is seen");
+    let tag = format!("if-none-match: {}\r\n", first.header("etag").unwrap());
+    let second = ask(address, "GET /", &tag).await;
+    assert_eq!((second.status, second.body.as_str()), (200, "second, and longer"));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let meter = SdkMeterProvider::default().meter("test");
+    let nowhere = WebConfig { pages: Some("/no/pages".into()), ..WebConfig::default() };
+    let instruments = (WebInstruments::new(&meter), TlsInstruments::new(&meter));
+    let refused = WebServer::start(listener, nowhere, instruments.0, instruments.1).unwrap_err().to_string();
+    assert!(refused.starts_with("pages: cannot read /no/pages"), "{refused}");
+    server.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
 async fn only_reading_is_possible() {
     let server = start(WebConfig::default()).await;
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"] {
@@ -101,14 +161,25 @@ async fn only_reading_is_possible() {
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
     }
     let head = ask(server.local_addr(), "HEAD /style.css", "").await;
-    let style = pages::find("/style.css").unwrap().0;
+    let style = pages::PAGES.iter().find(|page| page.path == "/style.css").unwrap();
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert_eq!(head.header("content-length"), Some(style.bytes.len().to_string().as_str()));
 }
 
 #[tokio::test]
 async fn no_path_leads_out_of_the_table() {
-    let server = start(WebConfig::default()).await;
+    let long = format!("/{}", "a/".repeat(4_000));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("index.html"), "mine").unwrap();
+    std::fs::write(folder.path().join("app.js"), "mine").unwrap();
+    let own = WebConfig { pages: Some(folder.path().to_owned()), ..WebConfig::default() };
+    for config in [WebConfig::default(), own] {
+        refuses_all_but_its_pages(config, &long).await;
+    }
+}
+
+async fn refuses_all_but_its_pages(config: WebConfig, long: &str) {
+    let server = start(config).await;
     for path in [
         "/../Cargo.toml",
         "/..%2fCargo.toml",
@@ -122,6 +193,12 @@ async fn no_path_leads_out_of_the_table() {
         "/%00",
         "/app.js%00.html",
         "/..\\..\\Cargo.toml",
+        "/%2e%2e%5cCargo.toml",
+        "/%252e%252e/Cargo.toml",
+        "/%c0%ae%c0%ae/Cargo.toml",
+        "/..;/Cargo.toml",
+        "/%",
+        long,
     ] {
         let answer = ask(server.local_addr(), &format!("GET {path}"), "").await;
         assert!(matches!(answer.status, 404 | 400), "{path}: {}", answer.status);
@@ -134,11 +211,18 @@ async fn no_path_leads_out_of_the_table() {
 async fn the_page_learns_where_signaling_is_and_which_servers_help() {
     let server = start(WebConfig { signaling_port: Some(18001), ..WebConfig::default() }).await;
     let config = ask(server.local_addr(), "GET /config.json", "").await;
-    assert_eq!(config.body, r#"{"signaling":{"port":18001,"path":"/signal"}}"#);
+    assert_eq!(config.body, r#"{"signaling":{"port":18001,"path":"/signal","secure":false}}"#);
     assert_eq!(config.header("cache-control"), Some("no-store"));
     let ice = ask(server.local_addr(), "GET /ice", "").await;
     assert_eq!(ice.body, r#"{"iceServers":[],"expires_at":null}"#);
-    assert_eq!(ask(server.local_addr(), "GET /healthz", "").await.status, 200);
+    for path in ["/healthz", "/livez", "/readyz"] {
+        assert_eq!(ask(server.local_addr(), &format!("GET {path}"), "").await.status, 200);
+    }
+    let secure = WebConfig { signaling_port: Some(18001), signaling_tls: true, ..WebConfig::default() };
+    let secure = start(secure).await;
+    let config = ask(secure.local_addr(), "GET /config.json", "").await;
+    assert_eq!(config.body, r#"{"signaling":{"port":18001,"path":"/signal","secure":true}}"#);
+    assert!(config.header("content-security-policy").unwrap().contains("'self' wss://localhost:18001;"));
     let alone = start(WebConfig { signaling_port: None, ..WebConfig::default() }).await;
     let config = ask(alone.local_addr(), "GET /config.json", "").await;
     assert_eq!(config.body, r#"{"signaling":null}"#);

@@ -109,7 +109,7 @@ async function begin() {
   const { signaling: server } = await configuration();
   if (!server) return without("off");
   await asked;
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const scheme = server.secure || location.protocol === "https:" ? "wss" : "ws";
   store.signalingUrl = `${scheme}://${location.hostname}:${server.port}${server.path}`;
   store.unserved = "";
   const signaling = new Signaling(store.signalingUrl, identity);

@@ -38,7 +38,7 @@ export function takeToken() {
   const parts = new URLSearchParams(location.hash.slice(1));
   const token = parts.get("token");
   if (!token) return;
-  store.identity.update({ token });
+  store.identity.permit(token);
   parts.delete("token");
   history.replaceState(null, "", parts.size ? `#${parts}` : location.pathname);
   if (store.signaling?.refusal) store.signaling.connect();

@@ -14,6 +14,17 @@ const ANIMALS = ["badger", "beaver", "bison", "crane", "dingo", "eagle", "falcon
 /** What the server takes as an id. */
 export const isId = (text) => /^[A-Za-z0-9._-]{1,64}$/.test(text);
 
+/** What a token to register says of itself: the one id and room it is for, or null. Whether it is good only the server can tell. */
+export function claimsOf(token) {
+  try {
+    const { sub, room } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
+    const only = (id) => (typeof id === "string" && isId(id) ? id : null);
+    return { id: only(sub), room: only(room) };
+  } catch {
+    return { id: null, room: null };
+  }
+}
+
 /** A name as the server takes it: no control, direction or invisible characters, at most 64. */
 export function cleanName(text) {
   const plain = text.replace(/[\p{Cc}\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB\u{E0000}-\u{E007F}]/gu, "");
@@ -73,9 +84,16 @@ export class Identity {
     write({ id, name, resume, token, talks, left: false });
   }
 
-  /** Another id, because somebody else holds this one. A name the user chose stays. */
+  /** A permission to register, which may be for one id only. */
+  permit(token) {
+    const { id } = claimsOf(token);
+    this.update({ token, ...(id && id !== this.id && { id, resume: null, talks: [] }) });
+  }
+
+  /** Another id, because somebody else holds this one. A name the user chose stays, and so does an id that the token is for. */
   renew() {
-    const { id, name } = invent();
+    const { id: own, name } = invent();
+    const id = claimsOf(this.token).id ?? own;
     const invented = /^[A-Z][a-z]+ [A-Z][a-z]+$/.test(this.name);
     this.update({ id, name: invented ? name : this.name, resume: null, talks: [] });
   }

@@ -1,5 +1,7 @@
 // The connection to the signaling server: registers, reconnects, and says what arrives.
 
+import { claimsOf } from "./identity.js";
+
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 10_000;
 /** Refused: somebody has to leave, or something to change, before another try makes sense. */
@@ -78,7 +80,9 @@ export class Signaling extends EventTarget {
   #register() {
     const { id, name, resume, token } = this.#identity;
     const payload = { peer_id: id, name };
+    const { room } = claimsOf(token);
     if (token) payload.token = token;
+    if (room) payload.room = room;
     if (resume) payload.resume = resume;
     this.#socket.send(JSON.stringify({ type: "Register", payload }));
   }
@@ -102,7 +106,8 @@ export class Signaling extends EventTarget {
       this.refusal = null;
       this.#set("online");
     } else if (type === "Error" && this.state === "connecting") {
-      if (payload.code !== "id_taken") return this.#refused(String(payload.code), String(payload.message));
+      const bound = claimsOf(this.#identity.token).id;
+      if (payload.code !== "id_taken" || bound) return this.#refused(String(payload.code), String(payload.message));
       this.#identity.renew();
       this.dispatchEvent(new CustomEvent("renamed"));
       return this.#register();

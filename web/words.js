@@ -175,6 +175,10 @@ function refusalWords({ code, message }) {
     };
   }
   switch (code) {
+    case "id_taken":
+      return { title: "Your invitation is in use", text: "It is for one id, which is here in another window. Close that one, or ask for an invitation of your own." };
+    case "too_many_joins":
+      return { title: "Many have just come from your address", text: "Everybody behind your router counts. The server lets you in in a moment." };
     case "room_full":
       return { title: "This room is full", text: `The server says: ${message}. You are let in when somebody has left.` };
     case "server full":

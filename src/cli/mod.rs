@@ -17,6 +17,7 @@ pub mod schema;
 pub mod screen;
 pub mod status;
 pub mod table;
+pub mod token;
 pub mod up;
 pub mod window;
 
@@ -66,7 +67,7 @@ enum Command {
     /// Run a node by itself.
     Node(role::NodeArgs),
     /// Run a signaling server by itself.
-    Signaling(role::ServerArgs),
+    Signaling(role::SignalingArgs),
     /// Run a web server by itself.
     Web(role::ServerArgs),
     /// Run a metric store by itself.
@@ -127,7 +128,10 @@ async fn run() -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Bootnode(args) => role::run_node(args, Role::Bootnode).await,
         Command::Node(args) => role::run_node(args, Role::Node).await,
-        Command::Signaling(args) => role::run_signaling(args).await,
+        Command::Signaling(args) => match args.command {
+            Some(role::SignalingCommand::Token(args)) => token::run(args),
+            None => role::run_signaling(args.server).await,
+        },
         Command::Web(args) => role::run_web(args).await,
         Command::Collector(args) => role::run_collector(args).await,
     }

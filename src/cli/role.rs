@@ -75,6 +75,23 @@ pub struct ServerArgs {
     listen: Option<SocketAddr>,
 }
 
+/// Run a signaling server by itself.
+#[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct SignalingArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<SignalingCommand>,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+}
+
+/// What else there is to do for a signaling server.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum SignalingCommand {
+    /// Print a token that permits to register.
+    Token(super::token::TokenArgs),
+}
+
 /// Runs `hippius node` or `hippius bootnode`.
 pub async fn run_node(args: NodeArgs, role: Role) -> ExitCode {
     let mut own = Map::new();

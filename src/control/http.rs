@@ -30,6 +30,10 @@ use super::seats::{Busy, Seats};
 /// The body of every reply.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// Where servers of strangers say that they are alive and serve, which is the same for them: `200`. The first is what people try, the
+/// others are named as on a role's admin socket.
+pub const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
 /// What one server admits. Whatever a stranger can open or send is bounded here.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -62,11 +66,13 @@ pub enum Remote {
 }
 
 /// A listener that [`serve`] can take connections from.
-pub trait Accept: Send + 'static {
+pub trait Accept: Send + Sync + 'static {
     /// The connection's byte stream.
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Waits for the next connection.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Remote)>> + Send;
+    /// Told of each connection that was closed because the head of a request did not come in [time](Limits::header_timeout).
+    fn timed_out(&self) {}
 }
 
 impl Accept for TcpListener {
@@ -130,6 +136,7 @@ where
     let (stop, kill) = (server.stop.clone(), server.kill.clone());
     let (connections, refused) = (server.connections.clone(), server.refused.clone());
     let tracker = connections.clone();
+    let listener = Arc::new(listener);
     // Tracked as well: once a shutdown is over, the listener is closed.
     tracker.spawn(async move {
         let seats = Seats::new(limits.max_connections, refused);
@@ -154,7 +161,7 @@ where
             let close = kill.child_token();
             let Some(seat) = seats.take(close.clone()) else { continue };
             let handler = handler.clone();
-            let stop = stop.clone();
+            let (stop, listener) = (stop.clone(), Arc::clone(&listener));
             let mut io = TimeoutStream::new(io);
             io.set_write_timeout(limits.write_timeout);
             connections.spawn(async move {
@@ -181,6 +188,9 @@ where
                 };
                 let result = close.run_until_cancelled(served).await.unwrap_or(Ok(()));
                 if let Err(error) = result {
+                    if error.is_timeout() {
+                        listener.timed_out();
+                    }
                     tracing::debug!(%error, "connection ended");
                 }
             });

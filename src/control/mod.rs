@@ -9,6 +9,7 @@ pub mod host;
 pub mod http;
 pub mod nearest;
 pub mod percent;
+pub mod places;
 pub mod printable;
 mod seats;
 pub mod socket;

@@ -3,14 +3,16 @@
 //! Events go in with the time they happen at; actions come out in the order they are to be carried out.
 //! The rules: *a client says who it is before anything else, and once; an id is held by one connection; who
 //! proves that it held the id takes it over, and nobody else notices; peers meet in their room only; a
-//! sender's name is what it registered.*
+//! sender's name is what it registered; the clients of one address join only so often.* Tokens have been checked before.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+use super::joins::Joins;
 use super::names::Id;
 use super::presence::{Member, Rooms};
 use super::reports::Reports;
@@ -20,6 +22,7 @@ use super::wire::{
 };
 
 pub use super::reports::Counts;
+use crate::token_bucket::Rate;
 
 /// Numbers the connections of one server; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +39,8 @@ pub struct HubLimits {
     pub register_timeout: Duration,
     /// How long a place is kept for a peer whose connection broke.
     pub resume_grace: Duration,
+    /// How often clients of one address may join, so that others are told.
+    pub joins: Rate,
 }
 
 /// What happened.
@@ -45,6 +50,8 @@ pub enum Event {
     Connected {
         /// Its number.
         client: ClientId,
+        /// Whom it counts for, see [`places::subject`](crate::control::places::subject); `None` if for nobody.
+        address: Option<IpAddr>,
     },
     /// A message came that could be read.
     Message {
@@ -115,7 +122,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seat {
     /// It has not said who it is.
-    Waiting,
+    Waiting { address: Option<IpAddr> },
     /// It is this peer in this room.
     At { room: Id, peer: Id },
 }
@@ -127,6 +134,7 @@ pub struct Hub {
     clients: HashMap<ClientId, Seat>,
     rooms: Rooms,
     reports: Reports,
+    joins: Joins,
     /// When who must have registered. All wait equally long, so the order of arrival is that of the deadlines.
     registering: VecDeque<(Instant, ClientId)>,
     /// When whose place is given up: room, peer, number of the absence. In order for the same reason.
@@ -148,6 +156,7 @@ impl Hub {
             clients: HashMap::new(),
             rooms: Rooms::default(),
             reports: Reports::default(),
+            joins: Joins::new(limits.joins),
             registering: VecDeque::new(),
             away: VecDeque::new(),
             absences: 0,
@@ -160,12 +169,12 @@ impl Hub {
     pub fn on_event(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Connected { client } => {
-                self.clients.insert(client, Seat::Waiting);
+            Event::Connected { client, address } => {
+                self.clients.insert(client, Seat::Waiting { address });
                 self.registering.push_back((now + self.limits.register_timeout, client));
                 self.drop_stale_deadlines();
             }
-            Event::Message { client, message } => self.on_message(client, message, &mut actions),
+            Event::Message { client, message } => self.on_message(client, message, now, &mut actions),
             Event::Closed { client, departure } => {
                 if let Some(Seat::At { room, peer }) = self.clients.remove(&client) {
                     self.on_departure(room, peer, departure, now, &mut actions);
@@ -190,13 +199,20 @@ impl Hub {
         self.reports.counts()
     }
 
-    fn on_message(&mut self, client: ClientId, message: ClientMessage, actions: &mut Vec<Action>) {
+    fn on_message(
+        &mut self,
+        client: ClientId,
+        message: ClientMessage,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         let (room, peer) = match self.clients.get(&client) {
             None => return,
             Some(Seat::At { room, peer }) => (room, peer),
-            Some(Seat::Waiting) => {
+            Some(Seat::Waiting { address }) => {
+                let from = (client, *address);
                 return match message {
-                    ClientMessage::Register(register) => self.register(client, register, actions),
+                    ClientMessage::Register(register) => self.register(from, register, now, actions),
                     _ => actions.push(refuse(client, ErrorCode::NotRegistered, "send Register first", None)),
                 };
             }
@@ -229,7 +245,13 @@ impl Hub {
         });
     }
 
-    fn register(&mut self, client: ClientId, register: Register, actions: &mut Vec<Action>) {
+    fn register(
+        &mut self,
+        (client, address): (ClientId, Option<IpAddr>),
+        register: Register,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
         let Register { peer_id: peer, resume, room, name, token: _ } = register;
         let room = room.unwrap_or_else(|| self.default_room.clone());
         let announce;
@@ -240,6 +262,9 @@ impl Hub {
                 return actions.push(refuse(client, ErrorCode::IdTaken, message, None));
             }
             announce = member.name != name;
+            if announce && !may_join(&mut self.joins, address, now) {
+                return actions.push(refuse(client, ErrorCode::TooManyJoins, TOO_MANY_JOINS, None));
+            }
             token = member.resume.clone();
             member.name = name.clone();
             if let Some(old) = member.client.replace(client) {
@@ -250,6 +275,9 @@ impl Hub {
             if self.rooms.size(&room) >= self.limits.room_peers {
                 let message = format!("{room} holds {} peers and is full", self.limits.room_peers);
                 return actions.push(refuse(client, ErrorCode::RoomFull, message, None));
+            }
+            if !may_join(&mut self.joins, address, now) {
+                return actions.push(refuse(client, ErrorCode::TooManyJoins, TOO_MANY_JOINS, None));
             }
             if self.rooms.len() >= self.limits.members {
                 self.end_longest_absence(actions);
@@ -351,7 +379,7 @@ impl Hub {
 
     fn on_tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while let Some((_, client)) = take_due(&mut self.registering, |(at, _)| *at <= now) {
-            if self.clients.get(&client) == Some(&Seat::Waiting) {
+            if matches!(self.clients.get(&client), Some(Seat::Waiting { .. })) {
                 self.clients.remove(&client);
                 actions.push(Action::Close { client, reason: CloseReason::RegisterTimeout });
             }
@@ -380,7 +408,7 @@ impl Hub {
     fn drop_stale_deadlines(&mut self) {
         if self.registering.len() > 2 * self.clients.len() + 64 {
             let clients = &self.clients;
-            self.registering.retain(|(_, client)| clients.get(client) == Some(&Seat::Waiting));
+            self.registering.retain(|(_, client)| matches!(clients.get(client), Some(Seat::Waiting { .. })));
         }
         if self.away.len() > 2 * self.rooms.len() + 64 {
             let mut away = std::mem::take(&mut self.away);
@@ -393,6 +421,12 @@ impl Hub {
     fn fresh_token(&mut self) -> String {
         format!("{:032x}", self.rng.random::<u128>())
     }
+}
+
+const TOO_MANY_JOINS: &str = "too many have joined from this address lately; try again in a moment";
+
+fn may_join(joins: &mut Joins, address: Option<IpAddr>, now: Instant) -> bool {
+    address.is_none_or(|address| joins.admit(address, now))
 }
 
 fn refuse(client: ClientId, code: ErrorCode, message: impl Into<String>, to: Option<Id>) -> Action {

@@ -13,7 +13,10 @@ const LIMITS: HubLimits = HubLimits {
     members: 12,
     register_timeout: Duration::from_secs(10),
     resume_grace: Duration::from_secs(3),
+    joins: Rate::per_second(3, 1),
 };
+
+const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 fn id(text: &str) -> Id {
     Id::parse(text).unwrap()
@@ -31,7 +34,11 @@ impl Bench {
     }
 
     fn connect(&mut self, client: u64) -> Vec<Action> {
-        self.hub.on_event(Event::Connected { client: ClientId(client) }, self.now)
+        self.connect_from(client, None)
+    }
+
+    fn connect_from(&mut self, client: u64, address: Option<IpAddr>) -> Vec<Action> {
+        self.hub.on_event(Event::Connected { client: ClientId(client), address }, self.now)
     }
 
     fn send(&mut self, client: u64, message: ClientMessage) -> Vec<Action> {
@@ -165,6 +172,34 @@ fn registering_comes_first_and_once() {
     assert_eq!(error_of(&bench.send(1, report("b", ConnectionState::New))), ErrorCode::NotRegistered);
     resume_of(&bench.send(1, register("a", None, None)));
     assert_eq!(error_of(&bench.send(1, register("other", None, None))), ErrorCode::AlreadyRegistered);
+}
+
+#[test]
+fn one_address_joins_only_so_often_and_a_resume_is_no_join() {
+    let mut bench = Bench::new();
+    bench.join(1, "watcher");
+    let mut tokens = Vec::new();
+    for client in 2..=4 {
+        assert!(bench.connect_from(client, Some(ADDRESS)).is_empty());
+        tokens.push(resume_of(&bench.send(client, register("a", Some("attic"), None))));
+        assert!(announced(&bench.close(client, Departure::Clean)).iter().all(|(to, ..)| to.is_empty()));
+    }
+    assert!(bench.connect_from(5, Some(ADDRESS)).is_empty());
+    assert_eq!(error_of(&bench.send(5, register("a", None, None))), ErrorCode::TooManyJoins);
+    // Another address joins, and so does this one when a second has passed.
+    assert!(bench.connect_from(6, Some(IpAddr::from([192, 0, 2, 2]))).is_empty());
+    let token = resume_of(&bench.send(6, register("b", None, None)));
+    bench.now += Duration::from_secs(1);
+    let actions = bench.send(5, register("a", None, None));
+    assert_eq!(announced(&actions), [(vec![6, 1], "joined", "a".to_owned())]);
+    // Whoever takes up their place again tells nobody anything, unless the name is a new one.
+    assert!(bench.connect_from(7, Some(ADDRESS)).is_empty());
+    assert_eq!(resume_of(&bench.send(7, register("b", None, Some(&token)))), token);
+    assert!(bench.connect_from(8, Some(ADDRESS)).is_empty());
+    let ClientMessage::Register(mut renamed) = register("b", None, Some(&token)) else { unreachable!() };
+    renamed.name = Name::parse("B").unwrap();
+    let refused = bench.send(8, ClientMessage::Register(renamed));
+    assert_eq!(error_of(&refused), ErrorCode::TooManyJoins);
 }
 
 #[test]
@@ -375,7 +410,7 @@ impl World {
         assert_eq!(hub.clients.len(), self.views.len());
         for (client, view) in &self.views {
             match (&view.registered, &hub.clients[client]) {
-                (None, Seat::Waiting) => {}
+                (None, Seat::Waiting { .. }) => {}
                 (Some((room, peer)), Seat::At { room: r, peer: p }) => {
                     assert_eq!((room, peer), (r, p));
                     let others: BTreeMap<_, _> =
@@ -407,7 +442,7 @@ fn run(hub: &mut Hub, world: &mut World, now: &mut Instant, step: Step) {
             let client = ClientId(world.next);
             world.next += 1;
             world.views.insert(client, View::default());
-            return world.apply(hub.on_event(Event::Connected { client }, *now));
+            return world.apply(hub.on_event(Event::Connected { client, address: None }, *now));
         }
         Step::Close { client, departure } => {
             let client = world.pick(client);

@@ -1,12 +1,10 @@
-//! What one client and one address may take: messages, bytes, connections.
+//! What one client may take, messages and bytes, and what there is besides the clients.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::config::SignalingConfig;
 use super::wire::CloseReason;
+use crate::control::places::Full;
 use crate::token_bucket::{Rate, TokenBucket};
 
 /// What becomes of a message.
@@ -70,103 +68,21 @@ pub const SPARE_PER_ADDRESS: u32 = 16;
 /// The same for all addresses together.
 pub const SPARE: u32 = 256;
 
-/// How many connections each address and all together hold.
-#[derive(Debug)]
-pub struct ConnectionTable {
-    per_address: u32,
-    total: u32,
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    by_address: HashMap<IpAddr, u32>,
-    total: u32,
-}
-
-/// Why a connection is not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Full {
-    /// The address holds as many as it may.
-    Address,
-    /// The server does.
-    Server,
-}
-
-impl Full {
-    /// The `reason` in the metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Full::Address => "address_limit",
-            Full::Server => "server_full",
-        }
-    }
-
-    /// What the client is told.
-    #[must_use]
-    pub fn close_reason(self) -> CloseReason {
-        match self {
-            Full::Address => CloseReason::AddressLimit,
-            Full::Server => CloseReason::ServerFull,
-        }
+/// What a client is told that finds no place.
+#[must_use]
+pub fn close_reason(full: Full) -> CloseReason {
+    match full {
+        Full::Address => CloseReason::AddressLimit,
+        Full::Server => CloseReason::ServerFull,
     }
 }
 
-impl ConnectionTable {
-    /// An empty table.
-    #[must_use]
-    pub fn new(per_address: u32, total: u32) -> Arc<Self> {
-        Arc::new(Self { per_address, total, open: Mutex::default() })
-    }
-
-    /// Counts one more connection of `address` for as long as the permit lives.
-    ///
-    /// # Errors
-    /// [`Full`] says which limit is reached.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, Full> {
-        let address = subject(address);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.total >= self.total {
-            return Err(Full::Server);
-        }
-        if open.by_address.get(&address).copied().unwrap_or(0) >= self.per_address {
-            return Err(Full::Address);
-        }
-        *open.by_address.entry(address).or_insert(0) += 1;
-        open.total += 1;
-        Ok(ConnectionPermit { table: self.clone(), address })
-    }
-}
-
-/// One counted connection.
-#[derive(Debug)]
-pub struct ConnectionPermit {
-    table: Arc<ConnectionTable>,
-    address: IpAddr,
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        let mut open = self.table.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.total -= 1;
-        if let Some(held) = open.by_address.get_mut(&self.address) {
-            *held -= 1;
-            if *held == 0 {
-                open.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// Whom an address stands for: an IPv6 host has a whole /64 to choose from.
-fn subject(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
+/// The same in the metrics.
+#[must_use]
+pub fn refusal(full: Full) -> &'static str {
+    match full {
+        Full::Address => "address_limit",
+        Full::Server => "server_full",
     }
 }
 
@@ -225,20 +141,5 @@ mod tests {
         let verdicts: Vec<_> =
             (0..600).map(|n| limit.check(250 * 1024, honest + Duration::from_secs(n))).collect();
         assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Pass));
-    }
-
-    #[test]
-    fn addresses_have_their_share_and_give_it_back() {
-        let table = ConnectionTable::new(2, 3);
-        let one: IpAddr = "192.0.2.1".parse().unwrap();
-        let held = [table.admit(one).unwrap(), table.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap()];
-        assert_eq!(table.admit(one).unwrap_err(), Full::Address);
-        let other = table.admit("2001:db8::1".parse().unwrap()).unwrap();
-        assert_eq!(table.admit("2001:db8::2".parse().unwrap()).unwrap_err(), Full::Server);
-        drop(held);
-        let same_network = table.admit("2001:db8::2".parse().unwrap()).unwrap();
-        assert_eq!(table.admit("2001:db8::3".parse().unwrap()).unwrap_err(), Full::Address);
-        drop((other, same_network));
-        assert!(table.open.lock().unwrap().by_address.is_empty());
     }
 }

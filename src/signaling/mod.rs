@@ -6,20 +6,24 @@
 //! ```
 //!
 //! [`wire`] is the protocol as types, [`hub`] decides, [`limits`] bounds what a client may do, [`origin`] says whose pages
-//! may connect, `session` is the task of one WebSocket, `shared` carries out what the hub decides, [`server`] listens. The
+//! may connect, [`token`] who may
+//! register where that is asked for, `joins` how often, `session` is the task of one WebSocket, `shared` carries out what the hub decides, [`server`] listens. The
 //! protocol is described in `docs/signaling.md`. Knows nothing of roles, processes or web pages.
 
 pub mod config;
 pub mod hub;
+mod joins;
 pub mod limits;
 pub mod names;
 pub mod origin;
 mod presence;
 mod refusal;
 mod reports;
+pub mod secrets;
 pub mod server;
 mod session;
 mod shared;
+pub mod token;
 pub mod wire;
 
 pub use config::SignalingConfig;

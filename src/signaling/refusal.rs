@@ -1,12 +1,15 @@
 //! Everything that is refused, by the words in which it is counted: the label `reason` of `ws_refused`.
 
-use super::limits::Full;
+use super::limits::refusal;
 use super::wire::{CloseReason, ErrorCode};
+use crate::control::places::Full;
 
 /// The client does not read what is sent to it.
 pub(super) const SLOW_READER: &str = "slow_reader";
 /// A request for the WebSocket that is none for a WebSocket.
 pub(super) const NO_WEBSOCKET: &str = "no_websocket";
+/// The request for the WebSocket does not come in time.
+pub(super) const SLOW_HANDSHAKE: &str = "slow_handshake";
 /// A page of another host.
 pub(super) const FOREIGN_ORIGIN: &str = "foreign_origin";
 
@@ -21,8 +24,8 @@ pub(super) fn of_close(reason: CloseReason) -> Option<&'static str> {
         CloseReason::NotUtf8 => Some("not_utf8"),
         CloseReason::Protocol => Some("protocol"),
         CloseReason::Flood => Some("flood"),
-        CloseReason::AddressLimit => Some(Full::Address.as_str()),
-        CloseReason::ServerFull => Some(Full::Server.as_str()),
+        CloseReason::AddressLimit => Some(refusal(Full::Address)),
+        CloseReason::ServerFull => Some(refusal(Full::Server)),
     }
 }
 
@@ -30,7 +33,7 @@ pub(super) fn of_close(reason: CloseReason) -> Option<&'static str> {
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
     let errors = ErrorCode::ALL.iter().map(|code| code.as_str());
     let closes = CloseReason::ALL.iter().filter_map(|reason| of_close(*reason));
-    errors.chain(closes).chain([SLOW_READER, NO_WEBSOCKET, FOREIGN_ORIGIN])
+    errors.chain(closes).chain([SLOW_READER, NO_WEBSOCKET, SLOW_HANDSHAKE, FOREIGN_ORIGIN])
 }
 
 #[cfg(test)]

@@ -24,16 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::SignalingConfig;
-use super::limits::{ConnectionPermit, ConnectionTable, SPARE, SPARE_PER_ADDRESS};
+use super::limits::{self, SPARE, SPARE_PER_ADDRESS};
 use super::origin::{self, Way};
+use super::secrets::{Secrets, SecretsError};
 use super::shared::Shared;
 use super::wire::{CloseReason, MAX_MESSAGE_BYTES, PATH};
 use super::{refusal, session};
-use crate::control::http::{self, Accept, Body, Limits, Remote};
-use crate::telemetry::instruments::SignalingInstruments;
-
-/// Time for the head of a request; a WebSocket handshake is one.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::control::http::{self, Accept, Body, HEALTH, Limits, Remote};
+use crate::control::places::{Place, Places, subject};
+use crate::telemetry::instruments::{SignalingInstruments, TlsInstruments};
+use crate::tls::TlsError;
+use crate::tls::secured::{Secured, Tls};
 
 /// Of an `Origin` header that is refused, what the log shows.
 const LONGEST_SHOWN_ORIGIN: usize = 200;
@@ -49,31 +50,53 @@ pub struct SignalingServer {
     kill: CancellationToken,
 }
 
+/// Why a server cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It should ask for tokens and has nothing to check them with.
+    #[error("token_secret_file: {0}")]
+    Secrets(#[from] SecretsError),
+    /// It should speak TLS and has no certificate.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
+}
+
 impl SignalingServer {
     /// Serves clients on `listener`. Must be called on a tokio runtime.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When the secrets of tokens or the certificate cannot be used.
     pub fn start(
         listener: TcpListener,
         config: SignalingConfig,
         instruments: SignalingInstruments,
-    ) -> SignalingServer {
+        tls: TlsInstruments,
+    ) -> Result<SignalingServer, StartError> {
+        let secrets = config.token_secret_file.clone().map(Secrets::open).transpose()?;
+        let tls = config.tls.clone().map(|files| Tls::open(files, tls)).transpose()?;
         let local_addr = listener.local_addr().unwrap_or(config.listen);
         let (per_address, clients) = (config.max_per_address, config.max_clients);
         let connections = clients.saturating_add(SPARE);
         let limits = Limits {
             // The door bounds the connections; the HTTP server never gets to see one too many.
             max_connections: connections as usize,
-            header_timeout: HEADER_TIMEOUT,
+            header_timeout: config.register_timeout,
             write_timeout: Some(config.write_timeout),
         };
-        let shared = Shared::new(config, instruments);
+        let shared = Shared::new(config, secrets.clone(), instruments);
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
         let sessions = TaskTracker::new();
         sessions.spawn(Arc::clone(&shared).keep_time(stop.clone()));
-        let table = ConnectionTable::new(per_address.saturating_add(SPARE_PER_ADDRESS), connections);
+        if let Some(secrets) = secrets {
+            sessions.spawn(secrets.follow(stop.clone()));
+        }
+        if let Some(tls) = &tls {
+            sessions.spawn(Arc::clone(tls).follow(stop.clone()));
+        }
+        let table = Places::new(per_address.saturating_add(SPARE_PER_ADDRESS), connections);
         let door = Door { listener, table, shared: Arc::clone(&shared) };
         let desk = Arc::new(Desk {
-            seats: ConnectionTable::new(per_address, clients),
+            seats: Places::new(per_address, clients),
             shared: Arc::clone(&shared),
             sessions: sessions.clone(),
             kill: kill.clone(),
@@ -83,8 +106,8 @@ impl SignalingServer {
             let reply = desk.answer(request, remote);
             async move { reply }
         };
-        let http = http::serve(door, limits, handler);
-        SignalingServer { local_addr, http, shared, sessions, stop, kill }
+        let http = http::serve(Secured::new(door, tls), limits, handler);
+        Ok(SignalingServer { local_addr, http, shared, sessions, stop, kill })
     }
 
     /// The address it listens on.
@@ -110,7 +133,7 @@ impl SignalingServer {
 
 /// Answers requests and gives those that become WebSockets their seats.
 struct Desk {
-    seats: Arc<ConnectionTable>,
+    seats: Arc<Places>,
     shared: Arc<Shared>,
     sessions: TaskTracker,
     kill: CancellationToken,
@@ -121,7 +144,9 @@ struct Desk {
 impl Desk {
     /// Answers one request; a WebSocket's session is started besides.
     fn answer(&self, request: Request<Incoming>, remote: Remote) -> Response<Body> {
-        if !matches!(request.uri().path(), PATH | "/healthz") {
+        let path = request.uri().path();
+        let health = HEALTH.contains(&path);
+        if path != PATH && !health {
             let message = format!("signaling is at {PATH}");
             return http::error(StatusCode::NOT_FOUND, "not_found", &message);
         }
@@ -132,7 +157,7 @@ impl Desk {
                 [(ALLOW, HeaderValue::from_static("GET"))],
             );
         }
-        if request.uri().path() == "/healthz" {
+        if health {
             return http::text(StatusCode::OK, "ok\n");
         }
         let Some(accept) = accept_key(request.headers()) else {
@@ -194,6 +219,10 @@ impl Desk {
             Remote::Tcp(from) => self.seats.admit(from.ip()).map(Some),
             Remote::Unix => Ok(None),
         };
+        let address = match remote {
+            Remote::Tcp(from) => Some(subject(from.ip())),
+            Remote::Unix => None,
+        };
         let upgrade = hyper::upgrade::on(&mut request);
         let (shared, kill) = (Arc::clone(&self.shared), self.kill.clone());
         self.sessions.spawn(async move {
@@ -208,8 +237,8 @@ impl Desk {
                 WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
             let served = async {
                 match seat {
-                    Ok(_held) => session::run(socket, shared).await,
-                    Err(full) => session::turn_away(socket, full.close_reason(), &shared).await,
+                    Ok(_held) => session::run(socket, address, shared).await,
+                    Err(full) => session::turn_away(socket, limits::close_reason(full), &shared).await,
                 }
             };
             kill.run_until_cancelled(served).await;
@@ -245,7 +274,7 @@ fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
 /// The listener with the bounds per address and in all; what is over them is told so and closed.
 struct Door {
     listener: TcpListener,
-    table: Arc<ConnectionTable>,
+    table: Arc<Places>,
     shared: Arc<Shared>,
 }
 
@@ -259,7 +288,7 @@ impl Accept for Door {
             match self.table.admit(from.ip()) {
                 Ok(permit) => return Ok((Admitted { stream, _permit: permit }, remote)),
                 Err(full) => {
-                    self.shared.count_refused(full.as_str());
+                    self.shared.count_refused(limits::refusal(full));
                     // As much courtesy as costs nothing: the send buffer of a new socket is empty.
                     let _ = stream.try_write(
                         b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
@@ -268,12 +297,16 @@ impl Accept for Door {
             }
         }
     }
+
+    fn timed_out(&self) {
+        self.shared.count_refused(refusal::SLOW_HANDSHAKE);
+    }
 }
 
 /// A connection that is counted for as long as it lives, as HTTP and as WebSocket.
 struct Admitted {
     stream: TcpStream,
-    _permit: ConnectionPermit,
+    _permit: Place,
 }
 
 impl AsyncRead for Admitted {

@@ -2,6 +2,7 @@
 //! it that neither takes forever.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,12 +34,12 @@ enum End {
     SlowReader,
 }
 
-/// Serves one WebSocket until either side ends it.
-pub(super) async fn run<S>(socket: WebSocketStream<S>, shared: Arc<Shared>)
+/// Serves one WebSocket, which counts for `address`, until either side ends it.
+pub(super) async fn run<S>(socket: WebSocketStream<S>, address: Option<IpAddr>, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let inbox = shared.connect();
+    let inbox = shared.connect(address);
     let client = inbox.client;
     let now = Instant::now();
     let limit = RateLimit::new(&shared.config, now.into_std());
@@ -100,10 +101,12 @@ struct Session<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn serve(&mut self) -> End {
         let timer = tokio::time::sleep_until(self.next_deadline());
-        tokio::pin!(timer);
+        // Made once: to begin and to end waiting costs more than the wait.
+        let cut = self.inbox.cut.clone().cancelled_owned();
+        tokio::pin!(timer, cut);
         loop {
             let ended = tokio::select! {
-                () = self.inbox.cut.cancelled() => Some(End::SlowReader),
+                () = cut.as_mut() => Some(End::SlowReader),
                 outgoing = self.inbox.queue.recv() => match outgoing {
                     Some(Outgoing::Text(text)) => self.write(text).await.err(),
                     Some(Outgoing::Close(reason)) => Some(End::Server(reason)),
@@ -165,6 +168,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             socket.flush().await
         };
         tokio::select! {
+            // Most writes are over at once, and then there is nothing to wait for beside them.
+            biased;
             result = timeout(shared.config.write_timeout, batch) => sent(result)?,
             () = cut.cancelled() => return Err(End::SlowReader),
         }
@@ -197,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Message::Text(text) => {
                 self.shared.instruments.messages_received.add(1, &[]);
                 match wire::parse(&text) {
-                    Ok(message) => self.shared.apply(Event::Message { client, message }),
+                    Ok(message) => self.shared.receive(client, message),
                     Err(error) => self.shared.refuse(client, error),
                 }
                 Ok(())

@@ -5,21 +5,24 @@
 //! the order in which they happened.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use opentelemetry::KeyValue;
 use tokio::sync::{Notify, mpsc};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::config::SignalingConfig;
 use super::hub::{Action, ClientId, Counts, Event, Hub, HubLimits};
 use super::refusal;
-use super::wire::{CloseReason, ErrorCode, ErrorReply, ServerMessage};
+use super::secrets::Secrets;
+use super::wire::{ClientMessage, CloseReason, ErrorCode, ErrorReply, ServerMessage};
 use crate::telemetry::catalogue;
 use crate::telemetry::instruments::SignalingInstruments;
+use crate::token_bucket::Rate;
 
 /// What waits to be written to one client.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ impl Inbox {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: SignalingConfig,
+    /// Who has signed the tokens; `None`: everybody may register.
+    secrets: Option<Arc<Secrets>>,
     pub(super) instruments: SignalingInstruments,
     state: Mutex<State>,
     /// Told when the hub's next deadline has moved forward.
@@ -82,13 +87,18 @@ enum Share {
 }
 
 impl Shared {
-    pub(super) fn new(config: SignalingConfig, instruments: SignalingInstruments) -> Arc<Self> {
+    pub(super) fn new(
+        config: SignalingConfig,
+        secrets: Option<Arc<Secrets>>,
+        instruments: SignalingInstruments,
+    ) -> Arc<Self> {
         let max_clients = config.max_clients as usize;
         let limits = HubLimits {
             room_peers: config.max_room_peers as usize,
             members: max_clients.saturating_mul(2),
             register_timeout: config.register_timeout,
             resume_grace: config.resume_grace,
+            joins: Rate::per_second(config.join_burst, config.joins_per_second),
         };
         let state = State {
             hub: Hub::new(limits, rand::make_rng()),
@@ -101,11 +111,11 @@ impl Shared {
         record_webrtc(&instruments, Counts::default());
         catalogue::WS_REFUSED.start_at_zero(&instruments.refused, refusal::all());
         instruments.active_connections.record(0, &[]);
-        Arc::new(Self { config, instruments, state: Mutex::new(state), sooner: Notify::new() })
+        Arc::new(Self { config, secrets, instruments, state: Mutex::new(state), sooner: Notify::new() })
     }
 
-    /// Takes in a new connection.
-    pub(super) fn connect(&self) -> Inbox {
+    /// Takes in a new connection, which counts for `address`.
+    pub(super) fn connect(&self, address: Option<IpAddr>) -> Inbox {
         let (sender, queue) = mpsc::channel(self.config.queue_messages.max(2) as usize);
         let (bytes, cut) = (Arc::default(), CancellationToken::new());
         let outbox = Outbox { queue: sender, bytes: Arc::clone(&bytes), cut: cut.clone() };
@@ -120,7 +130,7 @@ impl Shared {
             let _ = outbox.queue.try_send(Outgoing::Close(reason));
         }
         state.outboxes.insert(client, outbox);
-        self.decide(&mut state, Event::Connected { client });
+        self.decide(&mut state, Event::Connected { client, address });
         Inbox { client, queue, cut, bytes }
     }
 
@@ -131,6 +141,16 @@ impl Shared {
         state.active -= 1;
         self.instruments.active_connections.record(state.active, &[]);
         self.decide(&mut state, event);
+    }
+
+    /// Takes a message in, if it needs no token or has a good one.
+    pub(super) fn receive(&self, client: ClientId, message: ClientMessage) {
+        if let (Some(secrets), ClientMessage::Register(register)) = (&self.secrets, &message)
+            && let Err(error) = secrets.check(register)
+        {
+            return self.refuse(client, error.reply());
+        }
+        self.apply(Event::Message { client, message });
     }
 
     /// Lets the hub decide and carries out what it says.
@@ -262,8 +282,16 @@ impl Shared {
 }
 
 fn encode(message: &ServerMessage) -> Option<Utf8Bytes> {
-    match serde_json::to_string(message) {
-        Ok(text) => Some(text.into()),
+    // Most of a message that is passed on, with the escapes of its line breaks; the rest fits beside it.
+    let body = match message {
+        ServerMessage::Offer(d) | ServerMessage::Answer(d) => d.sdp.len() + d.sdp.len() / 16,
+        ServerMessage::IceCandidate(c) => c.candidate.len() * 5 / 4,
+        ServerMessage::Registered(registered) => registered.peers.len() * 64,
+        _ => 0,
+    };
+    let mut text = Vec::with_capacity(256 + body);
+    match serde_json::to_writer(&mut text, message) {
+        Ok(()) => Utf8Bytes::try_from(Bytes::from(text)).ok(),
         Err(error) => {
             tracing::error!(%error, "a message could not be encoded");
             None

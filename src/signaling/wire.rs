@@ -54,7 +54,7 @@ pub enum ServerMessage {
 pub struct Register {
     /// The id it wants.
     pub peer_id: Id,
-    /// A permission to register. No server asks for one yet, and what is given is not looked at.
+    /// A permission to register, where the server asks for one; see [`token`](super::token).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// The token of an earlier `Registered`: takes the place of that connection.
@@ -216,6 +216,16 @@ codes! {
         AlreadyRegistered = "already_registered",
         /// Another client holds the id, and the resume token is missing or wrong.
         IdTaken = "id_taken",
+        /// The server asks for a token and none was given.
+        TokenRequired = "token_required",
+        /// The token is not one of the server's, or not good yet.
+        TokenInvalid = "token_invalid",
+        /// The token was good once.
+        TokenExpired = "token_expired",
+        /// The token is for another id or room.
+        TokenMismatch = "token_mismatch",
+        /// Too many have joined from the client's address in too short a time.
+        TooManyJoins = "too_many_joins",
         /// The room holds as many peers as it may.
         RoomFull = "room_full",
         /// `from` is not the sender.

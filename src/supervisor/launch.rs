@@ -65,6 +65,8 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
         Settings::Node(settings) => OwnTable::Node(node_config(settings, surroundings)),
         Settings::Signaling(settings) => OwnTable::Signaling(SignalingConfig {
             allowed_origins: settings.allowed_origins.clone(),
+            tls: settings.tls.clone(),
+            token_secret_file: settings.token_secret_file.clone(),
             max_clients: settings.max_clients,
             max_per_address: settings.max_per_address,
             max_room_peers: settings.max_room_peers,
@@ -73,6 +75,9 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
         }),
         Settings::Web(settings) => OwnTable::Web(WebConfig {
             signaling_port: settings.signaling.as_deref().and_then(surroundings.port_of),
+            signaling_tls: settings.signaling_tls,
+            tls: settings.tls.clone(),
+            pages: settings.pages.clone(),
             ..Default::default()
         }),
     };

@@ -199,6 +199,8 @@ metrics! {
     WEB_REQUESTS = Counter "web_requests" ["status"] "requests" "HTTP requests answered, by status.";
     WEB_CONNECTIONS_REFUSED = Counter "web_connections_refused" [] "connections" "Connections closed unanswered because too many were open.";
 
+    TLS_REFUSED = Counter "tls_refused" ["reason"] "connections" "Connections whose TLS handshake was not made, by reason.";
+
     SYSTEM_CPU_USAGE = Gauge "system_cpu_usage" [] "1" "Share of the machine's processors that the process used since the last reading, 0 to 1.";
     SYSTEM_MEMORY_USAGE = Gauge "system_memory_usage" [] "1" "Share of the machine's memory that the process holds, 0 to 1.";
     SYSTEM_DISK_USAGE = Gauge "system_disk_usage" [] "1" "Share of the file system under the data directory that is in use, 0 to 1.";

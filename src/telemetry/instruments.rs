@@ -113,6 +113,21 @@ impl SignalingInstruments {
     }
 }
 
+/// What a server with TLS records.
+#[derive(Debug, Clone)]
+pub struct TlsInstruments {
+    /// Connections whose handshake was not made, by `reason`.
+    pub refused: Counter<u64>,
+}
+
+impl TlsInstruments {
+    /// Creates the instruments on `meter`.
+    #[must_use]
+    pub fn new(meter: &Meter) -> Self {
+        Self { refused: catalogue::TLS_REFUSED.u64_counter(meter) }
+    }
+}
+
 /// Registers the connections that a web server did not take, as it counts them in `refused`.
 pub fn observe_refused_connections(meter: &Meter, refused: Arc<AtomicU64>) {
     let _ = catalogue::WEB_CONNECTIONS_REFUSED

@@ -100,6 +100,8 @@ fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
                 ("mdns", old.mdns != new.mdns),
                 ("upnp", old.upnp != new.upnp),
                 ("external", old.external != new.external),
+                ("tls", old.tls != new.tls),
+                ("trusted", old.trusted != new.trusted),
                 ("limits", old.limits != new.limits || old.rates != new.rates),
                 ("relay", old.relay != new.relay),
                 ("files", old.files != new.files),
@@ -108,6 +110,8 @@ fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
         (Settings::Signaling(old), Settings::Signaling(new)) => {
             keys.extend(differing([
                 ("allowed_origins", old.allowed_origins != new.allowed_origins),
+                ("tls", old.tls != new.tls),
+                ("token_secret_file", old.token_secret_file != new.token_secret_file),
                 ("max_clients", old.max_clients != new.max_clients),
                 ("max_per_address", old.max_per_address != new.max_per_address),
                 ("max_room_peers", old.max_room_peers != new.max_room_peers),
@@ -115,7 +119,11 @@ fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
             ]));
         }
         (Settings::Web(old), Settings::Web(new)) => {
-            keys.extend(differing([("signaling", old.signaling != new.signaling)]));
+            keys.extend(differing([
+                ("signaling", (&old.signaling, old.signaling_tls) != (&new.signaling, new.signaling_tls)),
+                ("tls", old.tls != new.tls),
+                ("pages", old.pages != new.pages),
+            ]));
         }
         _ => keys.push("role"),
     }

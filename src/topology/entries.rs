@@ -8,11 +8,13 @@ use super::defaults;
 use super::mistake::Mistake;
 use super::model::{Entry, NodePart, Part};
 use super::names::Declared;
-use super::plan::{ConnectionMarks, MessageRates, RestartPolicy, Role, SignalingSettings, Timing};
+use super::plan::{
+    ConnectionMarks, MessageRates, RestartPolicy, Role, SignalingSettings, Timing, WebSettings,
+};
 use super::ports::{Claim, Kind};
 use super::raw::{
-    RawConnections, RawFiles, RawLimits, RawNode, RawRelay, RawRestart, RawSignaling, RawTiming, RawTopology,
-    RawWeb,
+    RawConnections, RawFiles, RawLimits, RawNode, RawRelay, RawRestart, RawSignaling, RawTiming, RawTls,
+    RawTopology, RawWeb,
 };
 use super::reader::{At, Key, suggestion};
 use super::scalar::Port;
@@ -104,7 +106,8 @@ impl<'a> Build<'a> {
         let shared = self.raw.ports.value().map(|ports| &ports.signaling);
         let socket =
             self.service(at, &at.value.port, shared, shares_port, defaults::SIGNALING_PORT, declared);
-        let settings = signaling_settings(&at.value);
+        let settings =
+            SignalingSettings { tls: self.certificate(&at.value.tls), ..signaling_settings(&at.value) };
         self.entry(declared, &at.value.restart, &at.value.timing, Part::Signaling { socket, settings })
     }
 
@@ -136,7 +139,21 @@ impl<'a> Build<'a> {
                 None
             }
         };
-        let part = Part::Web { socket, signaling: signaling_name };
+        let tls = self.certificate(&at.value.tls);
+        let signaling_tls = signaling_name.as_deref().is_some_and(|name| {
+            let servers = self.raw.signaling.value().map_or(&[][..], |list| &list.0);
+            let own = signaling.iter().position(|server| server.name.as_deref() == Some(name));
+            own.and_then(|index| servers.get(index)).is_some_and(|at| !matches!(at.value.tls, Key::Absent))
+        });
+        if let (Some(given), Some(name), false) = (at.value.tls.given(), &signaling_name, signaling_tls) {
+            let message = format!("pages of https cannot reach `{name}`, which has no `tls`");
+            self.mistakes.push(Mistake::new(given.span.clone(), message, "https").help(format!(
+                "browsers let such a page use nothing that is not encrypted: give `{name}` a certificate, too"
+            )));
+        }
+        let pages = at.value.pages.value().map(|pages| pages.0.clone());
+        let settings = WebSettings { signaling: signaling_name, signaling_tls, tls, pages };
+        let part = Part::Web { socket, settings };
         self.entry(declared, &at.value.restart, &at.value.timing, part)
     }
 
@@ -180,9 +197,9 @@ impl<'a> Build<'a> {
         socket
     }
 
-    /// The certificate of a node; both its files, and there if the node listens on what needs it.
+    /// The certificate of a node, there if it listens on what needs it.
     fn tls(&mut self, raw: &RawNode) -> Option<CertificateFiles> {
-        let Key::Given(At { value, span }) = &raw.tls else {
+        if !matches!(raw.tls, Key::Given(_)) {
             let secure = |at: &&At<Listen>| at.value.kind == Some(TransportKind::SecureWebSocket);
             let mut listens = raw.listen.value().into_iter().flat_map(|list| &list.items);
             if let (Key::Absent, Some(at)) = (&raw.tls, listens.find(secure)) {
@@ -192,8 +209,13 @@ impl<'a> Build<'a> {
                         .help("name its files: tls = { certificate = \"FILE\", key = \"FILE\" }"),
                 );
             }
-            return None;
-        };
+        }
+        self.certificate(&raw.tls)
+    }
+
+    /// A certificate with both its files.
+    fn certificate(&mut self, raw: &Key<RawTls>) -> Option<CertificateFiles> {
+        let At { value, span } = raw.given()?;
         for (key, name) in [(&value.certificate, "certificate"), (&value.key, "key")] {
             if matches!(key, Key::Absent) {
                 let mistake = Mistake::new(span.clone(), format!("`tls` lacks `{name}`"), "incomplete");
@@ -278,6 +300,8 @@ fn signaling_settings(raw: &RawSignaling) -> SignalingSettings {
     let origins = raw.allowed_origins.value().into_iter().flat_map(|list| &list.items);
     SignalingSettings {
         allowed_origins: origins.map(|at| at.value.0.clone()).collect(),
+        tls: None,
+        token_secret_file: raw.token_secret_file.value().map(|file| file.0.clone()),
         max_clients: raw.max_clients.value().map_or(max_clients, |max| max.0),
         max_per_address: raw.max_per_address.value().map_or(max_per_address, |max| max.0),
         max_room_peers: raw.max_room_peers.value().map_or(max_room_peers, |max| max.0),

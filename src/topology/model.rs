@@ -42,7 +42,7 @@ pub(super) enum Part {
     Bootnode(NodePart),
     Node(NodePart),
     Signaling { socket: SocketAddr, settings: SignalingSettings },
-    Web { socket: SocketAddr, signaling: Option<String> },
+    Web { socket: SocketAddr, settings: WebSettings },
 }
 
 /// What a node and a bootnode have.
@@ -133,11 +133,9 @@ impl Entry {
             Part::Signaling { socket, settings } => {
                 (Vec::new(), Some(*socket), Settings::Signaling(settings.clone()))
             }
-            Part::Web { socket, signaling } => (
-                signaling.iter().cloned().collect(),
-                Some(*socket),
-                Settings::Web(WebSettings { signaling: signaling.clone() }),
-            ),
+            Part::Web { socket, settings } => {
+                (settings.signaling.iter().cloned().collect(), Some(*socket), Settings::Web(settings.clone()))
+            }
         };
         process_names(&self.name, self.count).into_iter().map(move |name| PlannedProcess {
             name,

@@ -178,6 +178,10 @@ pub enum BootnodeRef {
 pub struct SignalingSettings {
     /// Whose pages may connect besides those of the same host.
     pub allowed_origins: Vec<AllowedOrigin>,
+    /// The certificate with which it speaks TLS.
+    pub tls: Option<CertificateFiles>,
+    /// The secrets of the tokens without which nobody registers.
+    pub token_secret_file: Option<PathBuf>,
     /// How many clients it serves at once.
     pub max_clients: u32,
     /// How many clients one address may have.
@@ -193,6 +197,12 @@ pub struct SignalingSettings {
 pub struct WebSettings {
     /// Process name of the signaling server its pages use, if there is one.
     pub signaling: Option<String>,
+    /// Whether that one speaks TLS.
+    pub signaling_tls: bool,
+    /// The certificate with which it speaks TLS itself.
+    pub tls: Option<CertificateFiles>,
+    /// The folder of its pages; `None`: those of the program.
+    pub pages: Option<PathBuf>,
 }
 
 /// When an ended process is started again, and when not any more.

@@ -307,6 +307,10 @@ tables! {
         /// for all.
         #[schemars(extend("default" = []))]
         allowed_origins: List<Origin, 0, MAX_ORIGINS>,
+        /// The certificate with which it speaks TLS (wss).
+        tls: RawTls,
+        /// The file with the secrets, one a line, that sign the tokens without which nobody registers.
+        token_secret_file: FilePath,
         /// How many clients it serves at once; one more is refused.
         #[schemars(extend("default" = 10_000))]
         max_clients: Integer<1, 1_000_000>,
@@ -335,6 +339,10 @@ tables! {
         port: Port,
         /// The name of the signaling server its pages use. Default: the first one in this file, if any.
         signaling: Name,
+        /// The certificate with which it speaks TLS (https).
+        tls: RawTls,
+        /// The folder whose files it serves instead of the pages in the program.
+        pages: FilePath,
         /// What differs from the topology's `restart`.
         restart: RawRestart,
         /// What differs from the topology's `timing`.

@@ -1,8 +1,11 @@
 //! The configuration of the web server.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::tls::CertificateFiles;
 
 /// The `[web]` table of a role's configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,10 +16,22 @@ pub struct WebConfig {
     /// Port of the signaling server; the page reaches it on the host name the page itself was loaded from.
     /// `None`: there is no signaling server and the page says so.
     pub signaling_port: Option<u16>,
+    /// Whether the signaling server speaks TLS. A page of https takes it for granted. Default: no.
+    pub signaling_tls: bool,
+    /// The certificate with which it speaks TLS (`https`), in PEM files that are read again when they change. Default: none, plain `http`.
+    pub tls: Option<CertificateFiles>,
+    /// A folder whose files are served instead of the pages in the program. Default: none.
+    pub pages: Option<PathBuf>,
 }
 
 impl Default for WebConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 3000)), signaling_port: Some(8001) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            signaling_port: Some(8001),
+            signaling_tls: false,
+            tls: None,
+            pages: None,
+        }
     }
 }

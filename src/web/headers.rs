@@ -7,18 +7,35 @@ use hyper::header::{
 
 use crate::control::host;
 
+/// Where the signaling server is, as far as a policy is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signaling {
+    /// Its port, on the host of the page.
+    pub port: u16,
+    /// Whether it is reached over TLS only.
+    pub secure: bool,
+}
+
 /// Adds the headers that every answer carries.
 ///
-/// The page may connect to the server it came from and to the signaling server at `signaling_port` of the same
-/// host, which is known only from the request: one server may have several names.
-pub fn protect(answer: &mut HeaderMap, request: &HeaderMap, signaling_port: Option<u16>) {
+/// The page may connect to the server it came from and to the signaling server of the same host, which is known only from the
+/// request: one server may have several names.
+pub fn protect(answer: &mut HeaderMap, request: &HeaderMap, signaling: Option<Signaling>) {
     let mut connect = "'self'".to_owned();
     let host = request.get(HOST).and_then(|host| host.to_str().ok()).and_then(host::host_of);
-    match (host, signaling_port) {
+    match (host, signaling) {
         // A policy has no way to write an IPv6 address (CSP level 3, section 2.3.1), and without the scheme as a whole
         // the page would be refused its own server.
-        (Some(host), Some(_)) if host::ipv6(host).is_some() => connect.push_str(" ws: wss:"),
-        (Some(host), Some(port)) => connect.push_str(&format!(" ws://{host}:{port} wss://{host}:{port}")),
+        (Some(host), Some(Signaling { secure, .. })) if host::ipv6(host).is_some() => {
+            connect.push_str(if secure { " wss:" } else { " ws: wss:" });
+        }
+        (Some(host), Some(Signaling { port, secure: true })) => {
+            connect.push_str(&format!(" wss://{host}:{port}"));
+        }
+        // Somebody else may have put TLS before both servers.
+        (Some(host), Some(Signaling { port, secure: false })) => {
+            connect.push_str(&format!(" ws://{host}:{port} wss://{host}:{port}"));
+        }
         _ => {}
     }
     let policy = format!(
@@ -54,7 +71,7 @@ mod tests {
         let mut request = HeaderMap::new();
         request.insert(HOST, HeaderValue::from_static("x; script-src * 'unsafe-inline'"));
         let mut answer = HeaderMap::new();
-        protect(&mut answer, &request, Some(8001));
+        protect(&mut answer, &request, Some(Signaling { port: 8001, secure: false }));
         let policy = answer[CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.contains("connect-src 'self';") && !policy.contains("unsafe"), "{policy}");
     }

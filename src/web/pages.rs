@@ -1,8 +1,4 @@
-//! The pages under `web/`, embedded in the binary. What is not in the table cannot be fetched.
-
-use std::collections::HashMap;
-use std::hash::Hasher;
-use std::sync::LazyLock;
+//! The pages under `web/`, embedded in the binary.
 
 /// One embedded file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,23 +58,6 @@ pub const PAGES: &[Page] = &[
     page!("/words.js", SCRIPT),
 ];
 
-static BY_PATH: LazyLock<HashMap<&'static str, (Page, String)>> =
-    LazyLock::new(|| PAGES.iter().map(|page| (page.path, (*page, etag(page.bytes)))).collect());
-
-/// The page at exactly `path`, with its entity tag.
-#[must_use]
-pub fn find(path: &str) -> Option<(Page, &'static str)> {
-    BY_PATH.get(path).map(|(page, etag)| (*page, etag.as_str()))
-}
-
-/// A strong entity tag (RFC 9110, section 8.8.3) of the content. The hash need not resist forgery: nobody but
-/// the build chooses what is hashed.
-fn etag(bytes: &[u8]) -> String {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write(bytes);
-    format!("\"{:016x}\"", hasher.finish())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,14 +68,8 @@ mod tests {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
         for entry in std::fs::read_dir(folder).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(find(&format!("/{name}")).is_some(), "web/{name} is not in the table");
+            let path = format!("/{name}");
+            assert!(PAGES.iter().any(|page| page.path == path), "web/{name} is not in the table");
         }
-    }
-
-    #[test]
-    fn paths_are_unique_and_tags_tell_contents_apart() {
-        assert_eq!(BY_PATH.len(), PAGES.len());
-        assert_eq!(find("/").unwrap().1, find("/index.html").unwrap().1);
-        assert_ne!(find("/").unwrap().1, find("/style.css").unwrap().1);
     }
 }

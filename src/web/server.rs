@@ -6,18 +6,25 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use opentelemetry::KeyValue;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::config::WebConfig;
-use super::{headers, pages};
-use crate::control::http::{self, Body, Limits, Remote};
+use super::encoding::prefers_gzip;
+use super::headers;
+use super::site::{self, File, Site, SiteError};
+use crate::control::http::{self, Body, HEALTH, Limits, Remote};
 use crate::signaling;
 use crate::telemetry::catalogue;
-use crate::telemetry::instruments::WebInstruments;
+use crate::telemetry::instruments::{TlsInstruments, WebInstruments};
+use crate::tls::TlsError;
+use crate::tls::secured::{Secured, Tls};
 
 /// Connections at once. A page's dozen files come over six of them.
 const MAX_CONNECTIONS: usize = 1024;
@@ -34,25 +41,52 @@ const STATUSES: [StatusCode; 4] =
 pub struct WebServer {
     local_addr: SocketAddr,
     http: http::Server,
+    stop: CancellationToken,
+}
+
+/// Why a server cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its folder of pages is no use.
+    #[error("pages: {0}")]
+    Pages(#[from] SiteError),
+    /// It should speak TLS and has no certificate.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
 }
 
 impl WebServer {
     /// Serves pages on `listener`. Must be called on a tokio runtime.
-    #[must_use]
-    pub fn start(listener: TcpListener, config: WebConfig, instruments: WebInstruments) -> WebServer {
+    ///
+    /// # Errors
+    /// When the folder of pages or the certificate cannot be used.
+    pub fn start(
+        listener: TcpListener,
+        config: WebConfig,
+        instruments: WebInstruments,
+        tls: TlsInstruments,
+    ) -> Result<WebServer, StartError> {
+        let pages = site::Current::open(config.pages)?;
+        let tls = config.tls.map(|files| Tls::open(files, tls)).transpose()?;
+        let stop = CancellationToken::new();
+        tokio::spawn(Arc::clone(&pages).follow(stop.clone()));
+        if let Some(tls) = &tls {
+            tokio::spawn(Arc::clone(tls).follow(stop.clone()));
+        }
         let local_addr = listener.local_addr().unwrap_or(config.listen);
         let limits =
             Limits { max_connections: MAX_CONNECTIONS, header_timeout: HEADER_TIMEOUT, ..Limits::default() };
         catalogue::WEB_REQUESTS
             .start_at_zero(&instruments.requests, STATUSES.map(|status| i64::from(status.as_u16())));
-        let signaling_port = config.signaling_port;
+        let secure = config.signaling_tls || tls.is_some();
+        let signaling = config.signaling_port.map(|port| headers::Signaling { port, secure });
         let handler = move |request: Request<Incoming>, _: Remote| {
-            let response = answer(&request, signaling_port);
+            let response = answer(&request, &pages.site(), signaling);
             let status = i64::from(response.status().as_u16());
             instruments.requests.add(1, &[KeyValue::new("status", status)]);
             async move { response }
         };
-        WebServer { local_addr, http: http::serve(listener, limits, handler) }
+        Ok(WebServer { local_addr, http: http::serve(Secured::new(listener, tls), limits, handler), stop })
     }
 
     /// The address it listens on.
@@ -69,6 +103,7 @@ impl WebServer {
 
     /// Takes no more connections, lets requests under way finish for `grace`, then drops the rest.
     pub async fn shutdown(self, grace: Duration) {
+        self.stop.cancel();
         self.http.shutdown(grace).await;
     }
 }
@@ -84,6 +119,8 @@ struct PageConfig {
 struct SignalingAddress {
     port: u16,
     path: &'static str,
+    /// Whether it is reached over TLS only.
+    secure: bool,
 }
 
 /// `GET /ice`: the page's ICE servers and until when their credentials hold, in seconds since 1970.
@@ -95,9 +132,9 @@ struct IceConfig {
     expires_at: Option<u64>,
 }
 
-fn answer(request: &Request<Incoming>, signaling_port: Option<u16>) -> Response<Body> {
+fn answer(request: &Request<Incoming>, site: &Site, signaling: Option<headers::Signaling>) -> Response<Body> {
     let mut response = match *request.method() {
-        Method::GET | Method::HEAD => content(request.uri().path(), request.headers(), signaling_port),
+        Method::GET | Method::HEAD => content(request.uri().path(), request.headers(), site, signaling),
         _ => {
             let message = "only GET and HEAD are served here";
             let mut refusal = http::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
@@ -105,20 +142,29 @@ fn answer(request: &Request<Incoming>, signaling_port: Option<u16>) -> Response<
             refusal
         }
     };
-    headers::protect(response.headers_mut(), request.headers(), signaling_port);
+    headers::protect(response.headers_mut(), request.headers(), signaling);
     if request.method() == Method::HEAD { without_body(response) } else { response }
 }
 
-fn content(path: &str, request: &HeaderMap, signaling_port: Option<u16>) -> Response<Body> {
+fn content(
+    path: &str,
+    request: &HeaderMap,
+    site: &Site,
+    signaling: Option<headers::Signaling>,
+) -> Response<Body> {
     let mut response = match path {
-        "/healthz" => http::text(StatusCode::OK, "ok\n"),
+        path if HEALTH.contains(&path) => http::text(StatusCode::OK, "ok\n"),
         "/config.json" => {
-            let signaling = signaling_port.map(|port| SignalingAddress { port, path: signaling::PATH });
+            let signaling = signaling.map(|headers::Signaling { port, secure }| SignalingAddress {
+                port,
+                path: signaling::PATH,
+                secure,
+            });
             http::json(StatusCode::OK, &PageConfig { signaling })
         }
         "/ice" => http::json(StatusCode::OK, &IceConfig { ice_servers: [], expires_at: None }),
-        path => match pages::find(path) {
-            Some((page, etag)) => return page_reply(&page, etag, request),
+        path => match site.find(path) {
+            Some(file) => return page_reply(file, request),
             None => http::error(StatusCode::NOT_FOUND, "not_found", "there is no such page"),
         },
     };
@@ -126,26 +172,35 @@ fn content(path: &str, request: &HeaderMap, signaling_port: Option<u16>) -> Resp
     response
 }
 
-fn page_reply(page: &pages::Page, etag: &'static str, request: &HeaderMap) -> Response<Body> {
-    let mut response = if is_known(request, etag) {
+fn page_reply(file: &File, request: &HeaderMap) -> Response<Body> {
+    let gzip = if prefers_gzip(request) { file.gzip() } else { None };
+    let form = gzip.unwrap_or(&file.plain);
+    let mut response = if is_known(request, &form.etag) {
         let mut unchanged = http::text(StatusCode::NOT_MODIFIED, "");
         unchanged.headers_mut().clear();
         unchanged
     } else {
-        http::reply(StatusCode::OK, page.content_type, page.bytes)
+        let mut whole = http::reply(StatusCode::OK, file.content_type, form.bytes.clone());
+        if gzip.is_some() {
+            whole.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        whole
     };
     let headers = response.headers_mut();
-    headers.insert(ETAG, HeaderValue::from_static(etag));
+    headers.insert(ETAG, form.etag.clone());
     // Kept, but asked for at each visit: a new version is seen at once and an old one costs no transfer.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if file.is_compressible() {
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    }
     response
 }
 
 /// Whether the client has this version already (RFC 9110, section 13.1.2: a weak comparison).
-fn is_known(request: &HeaderMap, etag: &str) -> bool {
+fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
     request.get_all(IF_NONE_MATCH).iter().any(|value| {
         let text = value.to_str().unwrap_or_default();
-        text.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+        text.split(',').map(str::trim).any(|tag| tag == "*" || etag == tag.strip_prefix("W/").unwrap_or(tag))
     })
 }
 

@@ -19,6 +19,8 @@ export async function startBrowser({ microphone = true } = {}) {
     args: [
       "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
       "--disable-component-update", "--disable-sync",
+      // The harness makes its certificates itself.
+      "--ignore-certificate-errors",
       // A page that may use the microphone gets host candidates with addresses instead of mDNS names.
       "--allow-loopback-in-peer-connection", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
     ],

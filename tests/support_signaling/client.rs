@@ -1,12 +1,13 @@
 //! A signaling server on a free port, and clients of it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use hippius::signaling::{SignalingConfig, SignalingServer};
-use hippius::telemetry::instruments::SignalingInstruments;
+use hippius::telemetry::instruments::{SignalingInstruments, TlsInstruments};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -25,7 +26,8 @@ impl Bench {
     pub async fn new(config: SignalingConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let metrics = Metrics::new();
-        let server = SignalingServer::start(listener, config, SignalingInstruments::new(&metrics.meter()));
+        let (own, tls) = (SignalingInstruments::new(&metrics.meter()), TlsInstruments::new(&metrics.meter()));
+        let server = SignalingServer::start(listener, config, own, tls).unwrap();
         Self { server, metrics }
     }
 
@@ -37,6 +39,19 @@ impl Bench {
         let url = format!("ws://{}/signal", self.server.local_addr());
         let (socket, _) = client_async(url, self.tcp().await).await.unwrap();
         Client { socket }
+    }
+
+    /// A client at another address of this machine that has registered.
+    pub async fn join_from(&self, address: &str, id: &str) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        let stream = socket.connect(self.server.local_addr()).await.unwrap();
+        let url = format!("ws://{}/signal", self.server.local_addr());
+        let (socket, _) = client_async(url, stream).await.unwrap();
+        let mut client = Client { socket };
+        client.send("Register", json!({"peer_id": id})).await;
+        client.expect("Registered").await;
+        client
     }
 
     /// A client that has registered.
