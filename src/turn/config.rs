@@ -140,6 +140,13 @@ impl TurnConfig {
             Err(ConfigError::User(name.clone()))
         } else if self.ports.min == 0 || self.ports.min > self.ports.max {
             Err(ConfigError::Ports(self.ports))
+        } else if let Some(address) = self
+            .relay_addresses
+            .iter()
+            .chain(&self.external_address)
+            .find(|address| address.is_unspecified() || address.is_multicast())
+        {
+            Err(ConfigError::RelayAddress(*address))
         } else if self.max_lifetime.is_zero() || self.default_lifetime > self.max_lifetime {
             Err(ConfigError::Lifetime)
         } else if [self.nonce_lifetime, self.message_timeout, self.idle_timeout].iter().any(Duration::is_zero)
@@ -172,6 +179,9 @@ pub enum ConfigError {
     /// A range that ends before it begins, or begins at 0.
     #[error("`ports` {0} is no range: it must begin at 1 or above and not end before it begins")]
     Ports(PortRange),
+    /// An address that no packet can come from.
+    #[error("{0} in `relay_addresses` or `external_address` is no address of a host")]
+    RelayAddress(IpAddr),
     /// Lifetimes that contradict each other.
     #[error("`max_lifetime` must be more than nothing and not less than `default_lifetime`")]
     Lifetime,

@@ -1,7 +1,5 @@
 //! What a relay has done so far: counters that its threads write, and the figures that others read.
 
-#![allow(dead_code)]
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

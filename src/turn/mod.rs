@@ -1,11 +1,25 @@
 //! The embedded STUN and TURN server (RFC 8489, RFC 8656): a relay for those whom no direct path connects.
 //!
-//! Knows nothing of roles, processes or topologies.
+//! ```text
+//!   UDP, TCP, TLS ──► io ──packets──► engine ──► io ──► relay sockets ──► peers
+//!                 sockets, threads    pure: no clock, socket or task
+//! ```
+//!
+//! [`engine`] decides, [`filter`] says whom may be reached, [`credentials`] are those for browsers, [`figures`] tell what is relayed,
+//! `io` has the sockets, [`server`] is the whole. Knows nothing of roles, processes or topologies.
 
 pub mod cidr;
 pub mod config;
 pub mod credentials;
+pub mod engine;
 pub mod figures;
+pub mod filter;
+mod frame;
+mod integrity;
+mod io;
+mod nonce;
+mod ports;
+mod quota;
 pub mod server;
 
 pub use config::TurnConfig;

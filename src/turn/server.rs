@@ -1,19 +1,26 @@
 //! The relay as a whole: [`TurnServer::bind`], the handle, [`TurnServer::shutdown`].
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
 
-use stun_types::attribute::XorMappedAddress;
-use stun_types::message::{BINDING, Message, MessageClass, MessageWrite, MessageWriteExt, MessageWriteVec};
-use tokio::net::UdpSocket;
+use futures::StreamExt;
+use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::{ConfigError, TurnConfig};
-use super::figures::{Counters, DropReason, Registry, TurnFigures};
-use crate::tls::TlsError;
+use super::engine::{Engine, Shared};
+use super::figures::{Counters, TurnFigures};
+use super::filter::PeerFilter;
+use super::io::sockets;
+use super::io::stream::{self, Front, TlsConfig};
+use super::io::worker::{Resources, Worker, WorkerHandle};
+use super::ports::{Ports, Reservations};
+use super::quota::ConnectionQuota;
+use crate::tls::{Certificate, CertificateFiles, TlsError};
 
 /// Why a relay cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -54,10 +61,11 @@ pub struct LocalAddresses {
 #[derive(Debug)]
 pub struct TurnServer {
     addresses: LocalAddresses,
-    counters: Arc<Counters>,
-    registry: Arc<Registry>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    shared: Arc<Shared>,
+    resources: Arc<Resources>,
+    counters: Vec<Arc<Counters>>,
+    front: Arc<Front>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
 impl TurnServer {
@@ -67,26 +75,47 @@ impl TurnServer {
     /// When the configuration is wrong, an address is taken or not ours, or the certificate cannot be used.
     pub fn bind(config: &TurnConfig) -> Result<TurnServer, BindError> {
         config.check()?;
-        let counters = Arc::new(Counters::default());
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let certificate = config.tls.as_ref().map(CertificateFiles::load).transpose()?;
+        let own = sockets::own_addresses().map_err(BindError::System)?;
+        let workers = worker_count(config.workers);
+
+        let listen = each_address(&config.listen, &own);
         let mut addresses = LocalAddresses::default();
-        for &address in &config.listen {
-            let failed = |source| BindError::Listen { address, protocol: "UDP", source };
-            let socket = std::net::UdpSocket::bind(address).map_err(failed)?;
-            socket.set_nonblocking(true).map_err(failed)?;
-            addresses.udp.push(socket.local_addr().map_err(failed)?);
-            let socket = UdpSocket::from_std(socket).map_err(failed)?;
-            let serving = serve(socket, Arc::clone(&counters));
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = serving => {}
-                }
-            });
+        let (udp, tcp) = bind_both(&listen, workers, &mut addresses)?;
+        let tls = each_address(&config.tls_listen, &own);
+        let tls = tls.iter().map(|address| bind_tcp(*address, "TLS")).collect::<Result<Vec<_>, _>>()?;
+        addresses.tls = local_addresses(&tls);
+
+        let relay_addresses = relay_addresses(config, &addresses);
+        let filter = filter(config, own, &relay_addresses, &addresses);
+        let now = Instant::now();
+        let shared = Arc::new(Shared::new(config.clone(), filter, [rand::random(), rand::random()], now));
+        let resources = Arc::new(Resources {
+            ports: Ports::new(config.ports, &relay_addresses),
+            reservations: Reservations::default(),
+            relay_addresses,
+        });
+
+        let (mut handles, mut counters, mut ready) = (Vec::new(), Vec::new(), Vec::new());
+        for listeners in udp {
+            let own_counters = Arc::new(Counters::default());
+            let engine = Engine::new(Arc::clone(&shared), Arc::clone(&own_counters), now, SystemTime::now());
+            let (worker, handle) =
+                Worker::new(engine, listeners, Arc::clone(&resources), Arc::clone(&own_counters))
+                    .map_err(BindError::System)?;
+            handles.push(handle);
+            counters.push(own_counters);
+            ready.push(worker);
         }
-        Ok(TurnServer { addresses, counters, registry: Arc::default(), stop, tasks })
+        let front = front(config, handles, &counters);
+        let mut server = TurnServer { addresses, shared, resources, counters, front, threads: Vec::new() };
+        server.serve_streams(config, tcp, tls, certificate)?;
+        // From here on a failure drops the server, which stops the threads.
+        for (index, worker) in ready.into_iter().enumerate() {
+            let thread = std::thread::Builder::new().name(format!("relay-{index}"));
+            server.threads.push(thread.spawn(move || worker.run()).map_err(BindError::System)?);
+        }
+        Ok(server)
     }
 
     /// Where it listens; with port 0 in the configuration this tells the port.
@@ -98,45 +127,216 @@ impl TurnServer {
     /// What it has done so far, and what lives now. Costs a lock for a moment and nothing else.
     #[must_use]
     pub fn snapshot(&self) -> TurnFigures {
-        let mut figures = TurnFigures { live: self.registry.list(), ..TurnFigures::default() };
-        self.counters.add_to(&mut figures);
+        let mut figures = TurnFigures { live: self.shared.registry.list(), ..TurnFigures::default() };
+        self.counters.iter().for_each(|counters| counters.add_to(&mut figures));
         figures.allocations = figures.live.len() as u64;
+        figures.connections = u64::from(self.front.quota.taken());
         figures
     }
 
+    /// How many ports are given out: one for each family of each allocation, and those reserved for a next request.
+    #[must_use]
+    pub fn ports_in_use(&self) -> u32 {
+        self.resources.ports.taken()
+    }
+
     /// Ends every allocation and connection, and returns when all is over.
-    pub async fn shutdown(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+    pub async fn shutdown(mut self) {
+        self.end();
+        self.front.tasks.close();
+        self.front.tasks.wait().await;
+        let threads = std::mem::take(&mut self.threads);
+        let join = || threads.into_iter().all(|thread| matches!(thread.join(), Ok(Ok(()))));
+        if !tokio::task::spawn_blocking(join).await.is_ok_and(|all| all) {
+            tracing::error!("a thread of the relay has failed");
+        }
+    }
+
+    fn end(&self) {
+        self.front.stop.cancel();
+        self.front.workers.iter().for_each(WorkerHandle::stop);
+    }
+
+    fn serve_streams(
+        &self,
+        config: &TurnConfig,
+        tcp: Vec<TcpListener>,
+        tls: Vec<TcpListener>,
+        certificate: Option<Certificate>,
+    ) -> Result<(), BindError> {
+        let front = &self.front;
+        let serve = |listener: TcpListener, tls: Option<TlsConfig>| -> Result<(), BindError> {
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(BindError::System)?;
+            front.tasks.spawn(stream::accept(Arc::clone(front), listener, tls));
+            Ok(())
+        };
+        tcp.into_iter().try_for_each(|listener| serve(listener, None))?;
+        let (Some(certificate), Some(files)) = (certificate, &config.tls) else { return Ok(()) };
+        let present: TlsConfig = Arc::new(RwLock::new(Arc::new(tls_config(certificate)?)));
+        for listener in tls {
+            serve(listener, Some(Arc::clone(&present)))?;
+        }
+        let (stop, renewals) = (front.stop.clone(), files.clone().renewals());
+        front.tasks.spawn(async move {
+            let mut renewals = std::pin::pin!(renewals.take_until(stop.cancelled_owned()));
+            while let Some(certificate) = renewals.next().await {
+                // It was checked when it was read.
+                if let Ok(config) = tls_config(certificate) {
+                    *present.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                }
+            }
+        });
+        Ok(())
     }
 }
 
 impl Drop for TurnServer {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.end();
     }
 }
 
-async fn serve(socket: UdpSocket, counters: Arc<Counters>) {
-    let mut buffer = vec![0; 2_048];
-    while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-        match Message::from_bytes(&buffer[..length]) {
-            Ok(message) if message.has_class(MessageClass::Request) && message.has_method(BINDING) => {
-                let mut answer = Message::builder_success(&message, MessageWriteVec::new());
-                let _ = answer.add_attribute(&XorMappedAddress::new(from, message.transaction_id()));
-                let _ = socket.send_to(&answer.finish(), from).await;
-                counters.bindings.fetch_add(1, Ordering::Relaxed);
-            }
-            _ => counters.drop_one(DropReason::Malformed),
+fn front(config: &TurnConfig, workers: Vec<WorkerHandle>, counters: &[Arc<Counters>]) -> Arc<Front> {
+    Arc::new(Front {
+        workers,
+        quota: ConnectionQuota::new(config.max_connections, config.max_connections_per_address),
+        counters: Arc::clone(&counters[0]),
+        message_timeout: config.message_timeout,
+        idle_timeout: config.idle_timeout,
+        queue_bytes: config.connection_queue_bytes as usize,
+        stop: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        next: Default::default(),
+    })
+}
+
+/// One worker for every two processors: what a packet costs lies mostly in the kernel, which needs the others.
+fn worker_count(wanted: u32) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, |count| count.get() / 2).max(1),
+        wanted => wanted.min(64) as usize,
+    }
+}
+
+/// `listen`, with the host's own addresses in place of unspecified ones.
+fn each_address(listen: &[SocketAddr], own: &[IpAddr]) -> Vec<SocketAddr> {
+    let of = |address: &SocketAddr| -> Vec<SocketAddr> {
+        let port = address.port();
+        // Link-local addresses need a zone, by which they would have to be named.
+        let is_usable = |ip: &&IpAddr| {
+            ip.is_ipv4() == address.is_ipv4() && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+        };
+        match address.ip().is_unspecified() {
+            true => own.iter().filter(is_usable).map(|ip| SocketAddr::new(*ip, port)).collect(),
+            false => vec![*address],
+        }
+    };
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for address in listen.iter().flat_map(of) {
+        if address.port() == 0 || !all.contains(&address) {
+            all.push(address);
         }
     }
+    all
+}
+
+/// Listens over UDP, once for each worker, and over TCP on the same ports.
+#[allow(clippy::type_complexity, reason = "sockets by worker, and listeners")]
+fn bind_both(
+    listen: &[SocketAddr],
+    workers: usize,
+    addresses: &mut LocalAddresses,
+) -> Result<(Vec<Vec<UdpSocket>>, Vec<TcpListener>), BindError> {
+    let mut udp: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut tcp = Vec::new();
+    for &wanted in listen {
+        // Which port is free for TCP is not known before; with any port wanted, TCP chooses, and UDP follows.
+        let listener = bind_tcp(wanted, "TCP")?;
+        let address = listener.local_addr().map_err(BindError::System)?;
+        tcp.push(listener);
+        for (index, sockets) in udp.iter_mut().enumerate() {
+            let failed = |source| BindError::Listen { address, protocol: "UDP", source };
+            let opened = if index == 0 {
+                sockets::listen(address, workers > 1)
+            } else {
+                sockets::listen_beside(address)
+            };
+            sockets.push(opened.map_err(failed)?);
+        }
+        addresses.udp.push(address);
+    }
+    addresses.tcp = local_addresses(&tcp);
+    Ok((udp, tcp))
+}
+
+fn bind_tcp(address: SocketAddr, protocol: &'static str) -> Result<TcpListener, BindError> {
+    let failed = |source| BindError::Listen { address, protocol, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+fn local_addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
+/// Where relayed traffic leaves from: as configured, or from where clients come to.
+fn relay_addresses(config: &TurnConfig, addresses: &LocalAddresses) -> Vec<IpAddr> {
+    if !config.relay_addresses.is_empty() {
+        return config.relay_addresses.clone();
+    }
+    let mut all: Vec<IpAddr> = Vec::new();
+    for ip in addresses.udp.iter().chain(&addresses.tls).map(SocketAddr::ip) {
+        if !all.contains(&ip) {
+            all.push(ip);
+        }
+    }
+    for is_v6 in [false, true] {
+        if all.iter().any(|ip| ip.is_ipv6() == is_v6 && !ip.is_loopback()) {
+            all.retain(|ip| ip.is_ipv6() != is_v6 || !ip.is_loopback());
+        }
+    }
+    all
+}
+
+fn filter(
+    config: &TurnConfig,
+    own: Vec<IpAddr>,
+    relay_addresses: &[IpAddr],
+    addresses: &LocalAddresses,
+) -> PeerFilter {
+    let external = config.external_address;
+    let with_external = |of: &[IpAddr]| -> Vec<IpAddr> { of.iter().copied().chain(external).collect() };
+    let inside: Vec<SocketAddr> =
+        [&addresses.udp, &addresses.tcp, &addresses.tls].into_iter().flatten().copied().collect();
+    let outside = inside.iter().filter_map(|service| Some(SocketAddr::new(external?, service.port())));
+    PeerFilter {
+        allow: config.allow.clone(),
+        deny: config.deny.clone(),
+        own: with_external(&own),
+        relays: with_external(relay_addresses),
+        services: outside.chain(inside.iter().copied()).collect(),
+    }
+}
+
+fn tls_config(certificate: Certificate) -> Result<ServerConfig, BindError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let failed = |error: rustls::Error| BindError::System(io::Error::other(error));
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_no_client_auth()
+        .with_single_cert(certificate.chain, certificate.key)
+        .map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
+    use stun_types::attribute::XorMappedAddress;
+    use stun_types::message::{BINDING, Message, MessageWrite, MessageWriteVec, TransactionId};
+    use tokio::net::UdpSocket;
+
     use super::*;
-    use stun_types::message::TransactionId;
 
     #[tokio::test]
     async fn a_binding_request_is_answered_with_the_address_it_came_from() {
