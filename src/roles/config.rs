@@ -101,7 +101,7 @@ pub struct LogConfig {
     /// What is logged, as a `tracing` filter, e.g. `info` or `info,libp2p_gossipsub=debug`. Default `info`, without
     /// libp2p's greeting, which repeats the node's own, Kademlia's warning that a first node knows nobody yet, and gossipsub's
     /// line for each bad message, with which strangers could fill the log; the node counts them. For the same reason those of
-    /// mDNS, AutoNAT, relays, identify and yamux about what peers do.
+    /// mDNS, AutoNAT, relays, identify, yamux and STUN about what peers do.
     pub filter: String,
 }
 
@@ -109,7 +109,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             format: None,
-            filter: "info,libp2p_swarm=warn,libp2p_kad=error,libp2p_gossipsub=off,libp2p_mdns=error,libp2p_autonat=error,libp2p_relay=error,libp2p_identify=warn,libp2p_yamux=error,yamux=off".to_owned(),
+            filter: "info,libp2p_swarm=warn,libp2p_kad=error,libp2p_gossipsub=off,libp2p_mdns=error,libp2p_autonat=error,libp2p_relay=error,libp2p_identify=warn,libp2p_yamux=error,yamux=off,stun_types=off,turn_types=off".to_owned(),
         }
     }
 }

@@ -29,7 +29,8 @@ pub enum CidrError {
 
 impl Cidr {
     pub(super) const fn v4(octets: [u8; 4], prefix: u8) -> Self {
-        Self { network: IpAddr::V4(Ipv4Addr::from_octets(octets)), prefix }
+        let [a, b, c, d] = octets;
+        Self { network: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix }
     }
 
     pub(super) const fn v6(segments: [u16; 8], prefix: u8) -> Self {

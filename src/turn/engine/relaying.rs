@@ -47,7 +47,7 @@ impl Engine {
         };
         match allocation.channel(data.id(), now) {
             Some(channel) => {
-                self.to_peer(wire, slot, channel.peer, channel.standing, data.data(), false, now);
+                self.send_on(wire, slot, channel.peer, channel.standing, data.data(), false, now);
             }
             None => self.counters.drop_one(DropReason::NoChannel),
         }
@@ -87,14 +87,14 @@ impl Engine {
             return self.counters.drop_one(DropReason::NoAllocation);
         };
         match allocation.permission(peer.ip(), now) {
-            Some(standing) => self.to_peer(wire, slot, peer, standing, sending.data, sending.whole, now),
+            Some(standing) => self.send_on(wire, slot, peer, standing, sending.data, sending.whole, now),
             None => self.counters.drop_one(DropReason::NoPermission),
         }
     }
 
     /// Sends data on to a peer whom the client may talk with.
     #[allow(clippy::too_many_arguments, reason = "the parts of one packet on the fast path")]
-    fn to_peer<W: Wire>(
+    fn send_on<W: Wire>(
         &mut self,
         wire: &mut W,
         slot: u32,
@@ -253,5 +253,5 @@ fn padding(length: usize) -> &'static [u8] {
 
 fn transaction(packet: &[u8]) -> Option<TransactionId> {
     let id: [u8; 16] = packet.get(4..MessageHeader::LENGTH)?.try_into().ok()?;
-    Some(TransactionId::from(u128::from_be_bytes(id) & (1 << 96) - 1))
+    Some(TransactionId::from(u128::from_be_bytes(id) & ((1 << 96) - 1)))
 }

@@ -44,7 +44,7 @@ fn a_binding_request_is_answered_with_the_clients_address() {
         let answer = world.ask(&client(address), &request);
         assert_eq!(answer.code(), None);
         let mapped = answer.get::<XorMappedAddress>().unwrap();
-        assert_eq!(mapped.addr(answer.message().transaction_id()), address.parse().unwrap());
+        assert_eq!(mapped.addr(answer.message().transaction_id()), address.parse::<SocketAddr>().unwrap());
     }
     assert_eq!(world.figures().bindings, 2);
 }
