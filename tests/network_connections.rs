@@ -58,6 +58,31 @@ fn a_bootnode_that_comes_back_is_found_again() {
 }
 
 #[test]
+fn a_place_at_a_relay_is_shown_and_its_end_too() {
+    let network = Network::up(
+        r#"
+name = "relayed"
+[ports]
+metrics = 0
+[[bootnodes]]
+listen = ["/ip4/127.0.0.1/tcp/0"]
+[[nodes]]
+listen = ["/ip4/127.0.0.1/tcp/0", "/p2p-circuit"]
+"#,
+    );
+    let relay = network.process("bootnode").peer_id.unwrap();
+    let place = format!("/p2p/{relay}/p2p-circuit/p2p/");
+    let shown = network.wait_process("node", "shows its place", |node| {
+        node.addresses.iter().any(|address| address.contains(&place))
+    });
+    assert_eq!(shown.addresses.len(), 2, "{:?}", shown.addresses);
+    network.run_ok(&["stop", "bootnode"]);
+    let left = network.wait_process("node", "has no place any more", |node| node.addresses.len() == 1);
+    assert!(!left.addresses[0].contains("p2p-circuit"), "{:?}", left.addresses);
+    network.down();
+}
+
+#[test]
 fn without_its_bootnode_the_others_stay_connected() {
     let network = Network::up(TOPOLOGY);
     let metrics = network.status().metrics;

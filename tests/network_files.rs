@@ -179,6 +179,45 @@ fn a_file_survives_the_senders_sudden_end() {
 }
 
 #[test]
+fn a_file_goes_on_soon_after_either_side_has_disconnected() {
+    let folder = Folder::new();
+    let content = content(BYTES);
+    fs::write(folder.path("big.bin"), &content).expect("writable");
+    let receiver = start(&folder, "receiver", ANY, "always", &[]);
+    let id = peer_id(&receiver);
+    let sender = start(&folder, "sender", ANY, "never", &["--bootnode", &address(&receiver)]);
+    let sender_id = peer_id(&sender);
+    let path = folder.path("big.bin");
+    let (status, sent) = post(&sender, "/v1/files", &serde_json::json!({ "peer_id": id, "path": path }));
+    assert_eq!(status, 200, "{sent}");
+    let done = || files(&sender).iter().any(|file| file["state"] == "done");
+    let mut broken_at = 0;
+    for by_sender in [true, false] {
+        broken_at = wait_for("a part of it has arrived", || {
+            let bytes = arrived(&folder);
+            (bytes > broken_at + BYTES as u64 / 16).then_some(bytes)
+        });
+        if by_sender {
+            let out = console_ok(&folder, "sender", &format!("/disconnect {id}\n"));
+            assert!(out.contains("disconnected"), "{out}");
+        } else {
+            let body = serde_json::json!({ "peer_id": sender_id });
+            let (status, answer) = post(&receiver, "/v1/peers/disconnect", &body);
+            assert_eq!((status, &answer["closed"]), (200, &Value::Bool(true)), "{answer}");
+        }
+        assert!(!done(), "it was disconnected too late");
+    }
+    // A side that is not told of the break waits for the other's next word until the deadline of this.
+    wait_until("the rest has arrived", || {
+        let (done, bytes) = (done(), arrived(&folder));
+        assert!(done || bytes == 0 || bytes >= broken_at, "{bytes} are left of {broken_at}");
+        done
+    });
+    assert!(fs::read(folder.path("data/receiver/received/big.bin")).expect("it is there") == content);
+    assert_eq!(names(&folder.path("data/receiver/received")), ["big.bin"]);
+}
+
+#[test]
 fn a_message_and_a_file_go_from_console_to_console() {
     let folder = Folder::new();
     let receiver = start(&folder, "receiver", ANY, "ask", &[]);

@@ -1,5 +1,5 @@
 //! Nodes behind routers, and on one local network, each in a network namespace of its own: hole punching, relays where nothing else helps,
-//! discovery by multicast DNS.
+//! routers that pass ports on, discovery by multicast DNS.
 
 mod support;
 
@@ -8,6 +8,7 @@ use std::process::Command;
 
 use libp2p::PeerId;
 use serde_json::{Value, json};
+use support::gateway::{Gateway, Manner};
 use support::lab::{self, Host};
 use support::role::{Folder, Role};
 use support::{wait_for, wait_until};
@@ -278,4 +279,56 @@ fn a_flood_of_names_on_the_local_network_is_forgotten_and_counted() {
     });
     let two = start(&folder, &hosts[1], "node", "two", own);
     wait_until("an honest node is found all the same", || one.address_of(&two).is_some());
+}
+
+/// A node at home, where a gateway answers in this manner.
+fn with_gateway(folder: &Folder, manner: Manner) -> (Running, Gateway) {
+    let inner = lab::begin_at_home();
+    // Not an address that is set aside for documents: of those UPnP thinks that nobody could reach them.
+    let gateway = Gateway::start(inner, Ipv4Addr::new(11, 0, 0, 7), manner);
+    let host = Host::at_home("home", 5);
+    let own = "listen = [\"/ip4/0.0.0.0/tcp/4002\", \"/ip4/0.0.0.0/udp/4003/quic-v1\"]\nupnp = true";
+    (start(folder, &host, "node", "home", own), gateway)
+}
+
+#[test]
+fn a_router_that_is_asked_passes_the_ports_on() {
+    if !lab::inside("a_router_that_is_asked_passes_the_ports_on") {
+        return;
+    }
+    let folder = Folder::new();
+    let (node, gateway) = with_gateway(&folder, Manner::Willing);
+    let tell = |rest: &str| format!("/ip4/11.0.0.7/{rest}/p2p/{}", node.peer_id);
+    wait_until("both ports are told to others", || {
+        node.addresses("external") == [tell("tcp/4002"), tell("udp/4003/quic-v1")]
+    });
+    let mut mappings = gateway.asked().mappings;
+    mappings.sort();
+    let client = "10.0.0.5".to_owned();
+    assert_eq!(
+        mappings,
+        [("TCP".to_owned(), 4002, client.clone(), 4002), ("UDP".to_owned(), 4003, client, 4003),]
+    );
+}
+
+#[test]
+fn a_router_that_refuses_changes_nothing() {
+    if !lab::inside("a_router_that_refuses_changes_nothing") {
+        return;
+    }
+    let folder = Folder::new();
+    let (node, gateway) = with_gateway(&folder, Manner::Refusing);
+    wait_until("it has refused both", || gateway.asked().refused >= 2);
+    assert!(node.addresses("external").is_empty() && gateway.asked().mappings.is_empty());
+}
+
+#[test]
+fn a_router_that_nobody_understands_is_none() {
+    if !lab::inside("a_router_that_nobody_understands_is_none") {
+        return;
+    }
+    let folder = Folder::new();
+    let (node, _gateway) = with_gateway(&folder, Manner::Babbling);
+    wait_until("that is in the log", || node.role.log().contains("no router with UPnP was found"));
+    assert!(node.addresses("external").is_empty());
 }

@@ -5,8 +5,8 @@ mod p2p_support;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::{join, join_all};
+use futures::{AsyncWriteExt, StreamExt};
 use hippius::p2p::topics::Message;
 use hippius::p2p::{Event, EventStream, NodeConfig, NodeRole};
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode};
@@ -127,6 +127,7 @@ async fn unsigned_and_oversized_messages_never_arrive() {
     let megabyte = message(me, "lobby", &"x".repeat(1024 * 1024));
     oversized.behaviour_mut().publish(IdentTopic::new("lobby"), megabyte).unwrap();
     let attacks = [keep_going(unsigned), keep_going(oversized)];
+    eventually("the unsigned one is counted", || async { victim.refused("message").await == 1 }).await;
     // The honest messages leave later and, on the same machine, arrive later.
     for number in 0..20 {
         friend.handle.publish(lobby(), format!("honest {number}")).await.unwrap();
@@ -134,6 +135,84 @@ async fn unsigned_and_oversized_messages_never_arrive() {
         tokio::task::yield_now().await;
     }
     attacks.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// What stands in a gossipsub message, and who signs it.
+struct Forged<'a> {
+    from: PeerId,
+    text: &'a str,
+    seqno: &'a [u8],
+    signer: &'a Keypair,
+    /// Whether the signer's key is sent along.
+    key: bool,
+    /// What becomes of the signature before it is sent.
+    spoil: fn(&mut Vec<u8>),
+}
+
+impl Forged<'_> {
+    /// An RPC with this message, behind its length.
+    fn rpc(&self) -> Vec<u8> {
+        let data = message(self.from, "lobby", self.text);
+        let mut message =
+            [field(1, &self.from.to_bytes()), field(2, &data), field(3, self.seqno), field(4, b"lobby")]
+                .concat();
+        let mut signature = self.signer.sign(&[b"libp2p-pubsub:", &message[..]].concat()).unwrap();
+        (self.spoil)(&mut signature);
+        if !signature.is_empty() {
+            message.extend(field(5, &signature));
+        }
+        if self.key {
+            message.extend(field(6, &self.signer.public().encode_protobuf()));
+        }
+        delimited(&field(2, &message))
+    }
+}
+
+#[tokio::test]
+async fn wrongly_signed_messages_never_arrive_and_are_counted() {
+    let (victim, friend, mut events) = victim_and_friend().await;
+    let (key, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let (me, friend_id) = (key.public().to_peer_id(), friend.handle.peer_id());
+    let good = Forged { from: me, text: "good", seqno: &[1; 8], signer: &key, key: false, spoil: |_| {} };
+    let forged = [
+        Forged { text: "of another", signer: &other, ..good },
+        Forged { text: "with the key of another", signer: &other, key: true, ..good },
+        Forged { from: friend_id, text: "in the friend's name", ..good },
+        Forged { from: friend_id, text: "in the friend's name, with a key", key: true, ..good },
+        Forged { text: "one bit off", spoil: |signature| signature[9] ^= 1, ..good },
+        Forged { text: "half of it", spoil: |signature| signature.truncate(32), ..good },
+        Forged { text: "none", spoil: Vec::clear, ..good },
+        Forged { text: "a number too short", seqno: &[1; 7], ..good },
+    ];
+    let behaviour = libp2p_stream::Behaviour::new();
+    let mut control = behaviour.new_control();
+    let mut swarm = SwarmBuilder::with_existing_identity(key.clone())
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_| behaviour)
+        .unwrap()
+        .build();
+    swarm.dial(victim.address().await).unwrap();
+    let attack = tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    let protocol = libp2p::StreamProtocol::new("/meshsub/1.1.0");
+    let opened = control.open_stream(victim.handle.peer_id(), protocol);
+    let mut stream = tokio::time::timeout(DEADLINE, opened).await.expect("in time").expect("a stream");
+    for forged in &forged {
+        stream.write_all(&forged.rpc()).await.unwrap();
+    }
+    // One that is right comes through on the same stream, after all of them.
+    stream.write_all(&good.rpc()).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(next_message(&mut events).await.text, "good");
+    assert_eq!(victim.refused("message").await, forged.len() as u64);
+    friend.handle.publish(lobby(), "honest").await.unwrap();
+    assert_eq!(next_message(&mut events).await.text, "honest");
+    attack.abort();
 }
 
 #[tokio::test]

@@ -323,22 +323,9 @@ const GOSSIPSUB: StreamProtocol = StreamProtocol::new("/meshsub/1.1.0");
 
 /// A gossipsub RPC that subscribes to `count` topics, behind its length.
 fn subscriptions(first: usize, count: usize) -> Vec<u8> {
-    let mut rpc = Vec::new();
-    for number in first..first + count {
-        let topic = format!("t-{number:06}");
-        let length = topic.len() as u8;
-        rpc.extend([0x0a, length + 4, 0x08, 0x01, 0x12, length]);
-        rpc.extend(topic.as_bytes());
-    }
-    let mut framed = Vec::new();
-    let mut length = rpc.len();
-    while length >= 0x80 {
-        framed.push((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    framed.push(length as u8);
-    framed.extend(rpc);
-    framed
+    let subscribe =
+        |number| field(1, &[vec![0x08, 0x01], field(2, format!("t-{number:06}").as_bytes())].concat());
+    delimited(&(first..first + count).flat_map(subscribe).collect::<Vec<u8>>())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

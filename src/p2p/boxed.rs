@@ -11,24 +11,34 @@ use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::ConnectionEvent;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
-    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour,
+    SubstreamProtocol, THandler, THandlerInEvent, ToSwarm,
 };
 
+use super::pass_on::pass_on;
+
 /// See the module's comment.
-pub(crate) struct Boxed<B>(pub(crate) B);
+pub(crate) struct Boxed<B> {
+    inner: B,
+}
+
+impl<B> Boxed<B> {
+    pub(crate) fn new(inner: B) -> Self {
+        Self { inner }
+    }
+}
 
 impl<B> Deref for Boxed<B> {
     type Target = B;
 
     fn deref(&self) -> &B {
-        &self.0
+        &self.inner
     }
 }
 
 impl<B> DerefMut for Boxed<B> {
     fn deref_mut(&mut self) -> &mut B {
-        &mut self.0
+        &mut self.inner
     }
 }
 
@@ -36,14 +46,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Boxed<B> {
     type ConnectionHandler = BoxedHandler<THandler<B>>;
     type ToSwarm = B::ToSwarm;
 
-    fn handle_pending_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        self.0.handle_pending_inbound_connection(id, local, remote)
-    }
+    pass_on!(pending_inbound, pending_outbound, swarm_event, handler_event);
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -52,17 +55,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Boxed<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.0.handle_established_inbound_connection(id, peer, local, remote).map(BoxedHandler::new)
-    }
-
-    fn handle_pending_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: Option<PeerId>,
-        addresses: &[Multiaddr],
-        role: Endpoint,
-    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.0.handle_pending_outbound_connection(id, peer, addresses, role)
+        self.inner.handle_established_inbound_connection(id, peer, local, remote).map(BoxedHandler::new)
     }
 
     fn handle_established_outbound_connection(
@@ -73,24 +66,13 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Boxed<B> {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.0.handle_established_outbound_connection(id, peer, address, role, port).map(BoxedHandler::new)
-    }
-
-    fn on_swarm_event(&mut self, event: FromSwarm) {
-        self.0.on_swarm_event(event);
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
-        self.0.on_connection_handler_event(peer, connection, event);
+        self.inner
+            .handle_established_outbound_connection(id, peer, address, role, port)
+            .map(BoxedHandler::new)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.0.poll(cx)
+        self.inner.poll(cx)
     }
 }
 

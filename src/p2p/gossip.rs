@@ -29,6 +29,7 @@ use super::blocklist::Blocklist;
 use super::config::NodeConfig;
 use super::metrics::{GossipFigures, Refusals, Refused, Traffic};
 use super::neighbours::Neighbours;
+use super::pass_on::pass_on;
 use super::reticent::{Reticent, Voice};
 use super::topics::{MAX_ENCODED_BYTES, Topic};
 
@@ -54,6 +55,8 @@ const TELL_BYTES: usize = 16 * 1024;
 const MESH_READING: Duration = Duration::from_millis(900);
 
 type Inner = gossipsub::Behaviour<Doorkeeper, MaxCountSubscriptionFilter<Wanted>>;
+/// What its handlers tell it.
+type Told = THandlerOutEvent<Inner>;
 
 /// What gossipsub has to tell.
 #[derive(Debug)]
@@ -353,6 +356,8 @@ impl NetworkBehaviour for Gossip {
     type ConnectionHandler = Reticent<THandler<Inner>>;
     type ToSwarm = Heard;
 
+    pass_on!(pending_inbound, swarm_event);
+
     fn handle_pending_outbound_connection(
         &mut self,
         id: ConnectionId,
@@ -364,15 +369,6 @@ impl NetworkBehaviour for Gossip {
             self.let_in(peer)?;
         }
         self.inner.handle_pending_outbound_connection(id, peer, addresses, role)
-    }
-
-    fn handle_pending_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        self.inner.handle_pending_inbound_connection(id, local, remote)
     }
 
     fn handle_established_inbound_connection(
@@ -400,10 +396,6 @@ impl NetworkBehaviour for Gossip {
         Ok(self.voice.wrap(handler))
     }
 
-    fn on_swarm_event(&mut self, event: FromSwarm) {
-        self.inner.on_swarm_event(event);
-    }
-
     fn on_connection_handler_event(
         &mut self,
         peer: PeerId,
@@ -415,6 +407,10 @@ impl NetworkBehaviour for Gossip {
             // What was on its way when the neighbour was blocked; its connection is about to close.
             if door.neighbours.blocked.contains(peer, Instant::now()) {
                 return;
+            }
+            // Their signature is wrong, or they have none; gossipsub drops them without a word.
+            if let Told::Message { invalid_messages, .. } = &event {
+                door.refusals.add(Refused::Message, invalid_messages.len() as u64);
             }
             door.reading =
                 Some(Reading { from: peer, messages: 0, subscriptions: 0, taken: 0, last_topic: None });

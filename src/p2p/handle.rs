@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::address::AddressError;
 use super::blocklist::{BlockedBy, MAX_BY_HAND};
@@ -227,6 +227,7 @@ pub struct Handle {
     peer_id: PeerId,
     commands: mpsc::Sender<Command>,
     events: broadcast::WeakSender<Event>,
+    addresses: watch::Receiver<Vec<Multiaddr>>,
     desk: Arc<Desk>,
 }
 
@@ -235,9 +236,10 @@ impl Handle {
         peer_id: PeerId,
         commands: mpsc::Sender<Command>,
         events: broadcast::WeakSender<Event>,
+        addresses: watch::Receiver<Vec<Multiaddr>>,
         desk: Arc<Desk>,
     ) -> Self {
-        Self { peer_id, commands, events, desk }
+        Self { peer_id, commands, events, addresses, desk }
     }
 
     /// The node's name in the network.
@@ -260,6 +262,13 @@ impl Handle {
     /// [`Gone`] once the node has stopped.
     pub async fn listen_addrs(&self) -> Result<Vec<Multiaddr>, Gone> {
         self.status().await.map(|status| status.addresses)
+    }
+
+    /// Where the node can be reached, as it changes: where it listens, its places at relays, and then where else others reach it. Its
+    /// sender is gone once the node has stopped.
+    #[must_use]
+    pub fn addresses(&self) -> watch::Receiver<Vec<Multiaddr>> {
+        self.addresses.clone()
     }
 
     /// The connected peers, those connected longest first.

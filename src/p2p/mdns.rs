@@ -8,17 +8,14 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use libp2p::core::Endpoint;
-use libp2p::core::transport::{ListenerId, PortUse};
+use libp2p::core::transport::ListenerId;
 use libp2p::mdns::{self, Config, tokio::Behaviour};
 use libp2p::swarm::behaviour::NewListenAddr;
-use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm,
-};
+use libp2p::swarm::{FromSwarm, NetworkBehaviour, THandlerInEvent, ToSwarm};
 use libp2p::{Multiaddr, PeerId};
 
 use super::metrics::{Refusals, Refused};
+use super::pass_on::pass_on;
 
 /// Names with an address that libp2p may remember. A local network of some hundred nodes with a few addresses each is below.
 const MAX_FOUND: usize = 2_048;
@@ -71,26 +68,7 @@ impl NetworkBehaviour for LocalNetwork {
     type ConnectionHandler = <Behaviour as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = Found;
 
-    fn handle_established_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(id, peer, local, remote)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(id, peer, address, role, port)
-    }
+    pass_on!(established, handler_event);
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match &event {
@@ -101,15 +79,6 @@ impl NetworkBehaviour for LocalNetwork {
             _ => {}
         }
         self.inner.on_swarm_event(event);
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
-        self.inner.on_connection_handler_event(peer, connection, event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {

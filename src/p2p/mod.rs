@@ -31,6 +31,7 @@ mod mdns;
 mod metrics;
 mod nat;
 mod neighbours;
+mod pass_on;
 pub mod peers;
 pub mod relay;
 mod reticent;

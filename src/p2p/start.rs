@@ -12,7 +12,7 @@ use libp2p::swarm::{self, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, TransportError, relay};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt};
 use opentelemetry::metrics::Meter;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::address::{self, AddressError, Listen, Socket, TransportKind};
@@ -182,7 +182,7 @@ pub async fn start(
     .map_err(setup)?;
     let mut swarm = Swarm::new(
         transport,
-        Boxed(behaviour),
+        Boxed::new(behaviour),
         local,
         swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -207,7 +207,8 @@ pub async fn start(
         refusals: refusals.clone(),
     });
     desk.resume();
-    let handle = Handle::new(local, commands, events.downgrade(), desk.clone());
+    let (addresses, moved) = watch::channel(Vec::new());
+    let handle = Handle::new(local, commands, events.downgrade(), moved, desk.clone());
     let settings = Settings::new(local, role, &config);
     let runner = Runner::new(Parts {
         swarm,
@@ -217,6 +218,7 @@ pub async fn start(
         reach: Reach::new(Places::new(wish, rand::random()), announces),
         commands: receiver,
         events,
+        addresses,
         topics,
         instruments,
         refusals,

@@ -39,9 +39,17 @@ pub async fn start(context: Context, config: NodeConfig, role: NodeRole) -> Resu
             Box::pin(async move { node_admin::handle(&handle, request).await })
         })
     };
+    let beside = {
+        let (mut moved, tell) = (node.handle.addresses(), context.addresses);
+        Box::pin(async move {
+            while moved.changed().await.is_ok() {
+                tell.send_replace(moved.borrow_and_update().iter().map(ToString::to_string).collect());
+            }
+        })
+    };
     let stop = Box::pin(async move {
         node.handle.shutdown().await;
         let _ = node.task.await;
     });
-    Ok(Started { facts, admin: Some(admin), beside: None, stop })
+    Ok(Started { facts, admin: Some(admin), beside: Some(beside), stop })
 }

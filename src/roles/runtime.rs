@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use opentelemetry::metrics::Meter;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::admin::{self, AdminState, Extra};
@@ -49,6 +51,8 @@ pub struct Context {
     pub listener: Option<TcpListener>,
     /// Cancelled when the process is to end; a role cancels it to end by itself.
     pub stop: CancellationToken,
+    /// Where the role tells, once it is ready, that it can be reached elsewhere than it said then; all its addresses each time.
+    pub addresses: watch::Sender<Vec<String>>,
 }
 
 /// A role that runs.
@@ -188,7 +192,8 @@ async fn live<S>(
         .map_err(|error| RoleError::passing(format!("cannot read the process's own figures: {error}")))?;
 
     let listener = ListenFd::from_env().take_tcp_listener(0).ok().flatten();
-    let context = Context { process, meter, listener, stop: stop.clone() };
+    let (addresses, mut moved) = watch::channel(Vec::new());
+    let context = Context { process, meter, listener, stop: stop.clone(), addresses };
     let started = tokio::select! {
         started = start(context, settings) => started?,
         () = stop.cancelled() => return Ok(()),
@@ -196,7 +201,7 @@ async fn live<S>(
 
     let mut notice = vec!["READY=1".to_owned()];
     notice.extend(started.facts.peer_id.iter().map(|id| format!("X_HIPPIUS_PEER_ID={id}")));
-    notice.extend(started.facts.addresses.iter().map(|address| format!("X_HIPPIUS_ADDRESS={address}")));
+    notice.extend(started.facts.addresses.iter().map(|address| address_line(address)));
     tracing::info!(addresses = started.facts.addresses.join(" "), "ready");
     state.set_ready(started.facts, started.admin);
     notifier.send(&notice);
@@ -204,11 +209,16 @@ async fn live<S>(
         tokio::spawn(beside);
     }
 
-    match watchdog_interval().filter(|_| notifier.is_connected()) {
-        None => stop.cancelled().await,
-        Some(interval) => {
-            while tokio::time::timeout(interval, stop.cancelled()).await.is_err() {
-                notifier.send(&["WATCHDOG=1"]);
+    let watchdog = watchdog_interval().filter(|_| notifier.is_connected());
+    let mut alive = pin!(signs_of_life(watchdog, notifier));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = &mut alive => {}
+            // A role that keeps no sender never tells anything.
+            Ok(()) = moved.changed() => {
+                let lines: Vec<String> = moved.borrow_and_update().iter().map(|address| address_line(address)).collect();
+                notifier.send(&lines);
             }
         }
     }
@@ -225,6 +235,19 @@ async fn live<S>(
         let _ = tokio::task::spawn_blocking(move || exporter.shutdown()).await;
     }
     Ok(())
+}
+
+/// Tells the supervisor at each `interval` that this process lives; without one, nothing.
+async fn signs_of_life(interval: Option<Duration>, notifier: &Notifier) {
+    let Some(interval) = interval else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(interval).await;
+        notifier.send(&["WATCHDOG=1"]);
+    }
+}
+
+fn address_line(address: &str) -> String {
+    format!("X_HIPPIUS_ADDRESS={address}")
 }
 
 fn create_folder(path: &Path) -> Result<(), RoleError> {

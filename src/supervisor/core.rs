@@ -138,6 +138,7 @@ impl Core {
         if self.fleet.life(index).generation() != generation {
             return Vec::new();
         }
+        let begins = notice.ready && self.fleet.life(index).state() == State::Starting;
         let slot = &mut self.slots[index];
         slot.fatal |= notice.fatal;
         if let Some(status) = notice.status {
@@ -146,7 +147,8 @@ impl Core {
         if let Some(peer_id) = notice.peer_id {
             slot.peer_id = Some(peer_id);
         }
-        if !notice.addresses.is_empty() {
+        // One that listens at relays only has no address when it begins, and not those of its last incarnation.
+        if begins || !notice.addresses.is_empty() {
             slot.addresses = notice.addresses;
         }
         let now = Instant::now();
@@ -154,7 +156,7 @@ impl Core {
             slot.keep_addresses = true;
             slot.last_words = None;
             // Said once, however often the child says it.
-            if self.fleet.life(index).state() == State::Starting {
+            if begins {
                 let took = slot.child.as_ref().map_or(0, |child| child.started.elapsed().as_millis());
                 tracing::info!(
                     process = self.plan.processes[index].name,

@@ -119,3 +119,21 @@ pub async fn next_message(events: &mut EventStream) -> Message {
     };
     tokio::time::timeout(DEADLINE, message).await.expect("a message in time")
 }
+
+/// `bytes` behind their length, as protobuf writes it.
+pub fn delimited(bytes: &[u8]) -> Vec<u8> {
+    let mut delimited = Vec::with_capacity(bytes.len() + 5);
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        delimited.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    delimited.push(length as u8);
+    delimited.extend(bytes);
+    delimited
+}
+
+/// A field of a protobuf message that holds `bytes`.
+pub fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [vec![number << 3 | 2], delimited(bytes)].concat()
+}

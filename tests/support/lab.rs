@@ -34,6 +34,13 @@ pub fn begin() {
     run("ip", &["link", "set", "wire", "up"]);
 }
 
+/// Gives the test itself an address of the private network of [`Host::at_home`], too.
+pub fn begin_at_home() -> std::net::Ipv4Addr {
+    begin();
+    run("ip", &["addr", "add", "10.0.0.254/24", "dev", "wire"]);
+    std::net::Ipv4Addr::new(10, 0, 0, 254)
+}
+
 /// The address on the wire of the test itself.
 pub const TESTER: std::net::Ipv4Addr = std::net::Ipv4Addr::new(203, 0, 113, 254);
 
@@ -80,6 +87,15 @@ impl Host {
             }}"
         );
         nat.feed("nft", &["-f", "-"], &rules);
+        host
+    }
+
+    /// A host on the wire that also has an address of a private network, `10.0.0.NUMBER`, by which it sends to groups.
+    pub fn at_home(name: &str, number: u8) -> Self {
+        let host = Self::on_wire(name, number);
+        let address = format!("10.0.0.{number}");
+        host.address("wire", &format!("{address}/24"));
+        run("ip", &["-n", name, "route", "add", "239.0.0.0/8", "dev", "wire", "src", &address]);
         host
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod figures;
+pub mod gateway;
 pub mod lab;
 pub mod namespace;
 pub mod role;

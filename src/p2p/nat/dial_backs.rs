@@ -11,17 +11,14 @@ use std::time::{Duration, Instant};
 
 use libp2p::autonat::v2::server::Behaviour;
 use libp2p::core::Endpoint;
-use libp2p::core::transport::PortUse;
-use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm,
-};
+use libp2p::swarm::{ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandlerInEvent, ToSwarm};
 use libp2p::{Multiaddr, PeerId};
 
 use super::Tried;
 use crate::p2p::address;
 use crate::p2p::limits::{MAX_AUTHORS, RateLimiter};
 use crate::p2p::metrics::{Refusals, Refused};
+use crate::p2p::pass_on::pass_on;
 use crate::token_bucket::Rate;
 
 /// Dials for one peer: it has a few addresses to be tried when it starts, and new ones hardly ever.
@@ -72,6 +69,8 @@ impl NetworkBehaviour for DialBacks {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = Tried;
 
+    pass_on!(established, handler_event);
+
     fn handle_pending_outbound_connection(
         &mut self,
         id: ConnectionId,
@@ -86,27 +85,6 @@ impl NetworkBehaviour for DialBacks {
             return Err(ConnectionDenied::new(NotForYou));
         }
         Ok(Vec::new())
-    }
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(id, peer, local, remote)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(id, peer, address, role, port)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -128,15 +106,6 @@ impl NetworkBehaviour for DialBacks {
             _ => {}
         }
         self.inner.on_swarm_event(event);
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
-        self.inner.on_connection_handler_event(peer, connection, event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {

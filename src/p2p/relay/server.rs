@@ -5,19 +5,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use libp2p::core::transport::PortUse;
-use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::core::ConnectedPoint;
 use libp2p::relay::{self, Config, Status};
 use libp2p::swarm::behaviour::ConnectionEstablished;
-use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm,
-};
+use libp2p::swarm::{ConnectionId, FromSwarm, NetworkBehaviour, THandlerInEvent, ToSwarm};
 use libp2p::{Multiaddr, PeerId};
 
 use super::RelayConfig;
 use crate::p2p::limits::{MAX_AUTHORS, RateLimiter};
 use crate::p2p::metrics::{Refusals, Refused};
+use crate::p2p::pass_on::pass_on;
 use crate::telemetry::instruments::P2pInstruments;
 use crate::token_bucket::Rate;
 
@@ -158,26 +155,7 @@ impl NetworkBehaviour for Server {
     type ConnectionHandler = <relay::Behaviour as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = relay::Event;
 
-    fn handle_established_inbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(id, peer, local, remote)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(id, peer, address, role, port)
-    }
+    pass_on!(established, handler_event);
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match &event {
@@ -195,15 +173,6 @@ impl NetworkBehaviour for Server {
             _ => {}
         }
         self.inner.on_swarm_event(event);
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
-        self.inner.on_connection_handler_event(peer, connection, event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {

@@ -65,12 +65,9 @@ impl Runner {
     }
 
     fn status(&self) -> Status {
-        let peer_id = *self.swarm.local_peer_id();
-        let mut addresses: Vec<Multiaddr> =
-            self.swarm.listeners().filter_map(|address| address.clone().with_p2p(peer_id).ok()).collect();
-        addresses.sort_unstable_by_key(ToString::to_string);
+        let addresses = self.listening_addresses();
         Status {
-            peer_id,
+            peer_id: *self.swarm.local_peer_id(),
             external: self.external_addresses(&addresses),
             addresses,
             connected_peers: self.peers.len(),

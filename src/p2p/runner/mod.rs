@@ -20,7 +20,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, ping};
 use opentelemetry::KeyValue;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
 use super::address::choice;
@@ -63,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) reach: Reach,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) addresses: watch::Sender<Vec<Multiaddr>>,
     pub(crate) topics: BTreeSet<Topic>,
     pub(crate) instruments: P2pInstruments,
     pub(crate) refusals: Arc<Refusals>,
@@ -99,6 +100,8 @@ pub(crate) struct Runner {
     settling: Settling,
     memory: Memory,
     events: broadcast::Sender<Event>,
+    /// Where it can be reached, for those who follow that.
+    addresses: watch::Sender<Vec<Multiaddr>>,
     instruments: P2pInstruments,
     refusals: Arc<Refusals>,
     traffic: Traffic,
@@ -140,6 +143,7 @@ impl Runner {
             settling: Settling::default(),
             memory: parts.memory,
             events: parts.events,
+            addresses: parts.addresses,
             instruments: parts.instruments,
             refusals: parts.refusals,
             traffic: parts.traffic,
@@ -149,6 +153,7 @@ impl Runner {
         for event in early {
             runner.on_swarm_event(event);
         }
+        runner.tell_addresses();
         runner
     }
 
@@ -259,6 +264,21 @@ impl Runner {
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        let moves = matches!(
+            event,
+            SwarmEvent::NewListenAddr { .. }
+                | SwarmEvent::ExpiredListenAddr { .. }
+                | SwarmEvent::ListenerClosed { .. }
+                | SwarmEvent::ExternalAddrConfirmed { .. }
+                | SwarmEvent::ExternalAddrExpired { .. }
+        );
+        self.take_swarm_event(event);
+        if moves {
+            self.tell_addresses();
+        }
+    }
+
+    fn take_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {

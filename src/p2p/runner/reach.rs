@@ -153,6 +153,26 @@ impl Runner {
         }
     }
 
+    /// Tells those who follow it where this node can be reached, if that has changed.
+    pub(super) fn tell_addresses(&mut self) {
+        let mut addresses = self.listening_addresses();
+        addresses.extend(self.external_addresses(&addresses));
+        self.addresses.send_if_modified(|told| {
+            let changed = *told != addresses;
+            *told = addresses;
+            changed
+        });
+    }
+
+    /// Where this node listens, places at relays included; each address ends in its id.
+    pub(super) fn listening_addresses(&self) -> Vec<Multiaddr> {
+        let local = *self.swarm.local_peer_id();
+        let mut addresses: Vec<Multiaddr> =
+            self.swarm.listeners().filter_map(|address| address.clone().with_p2p(local).ok()).collect();
+        addresses.sort_unstable_by_key(ToString::to_string);
+        addresses
+    }
+
     /// Where others reach this node, except for `listening`, where it listens itself.
     pub(super) fn external_addresses(&self, listening: &[Multiaddr]) -> Vec<Multiaddr> {
         let local = *self.swarm.local_peer_id();

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod metered;
+mod multiplexed;
 mod negotiation;
 mod paced;
 mod secure_websocket;
@@ -17,12 +18,13 @@ use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OptionalTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, websocket, yamux};
+use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, websocket};
 
 pub use super::metrics::Traffic;
 use crate::tls::CertificateFiles;
 pub use certificate::{CertificateError, WebRtcCertificate};
 use metered::Metered;
+use multiplexed::Multiplexed;
 pub(crate) use negotiation::Flow;
 pub use paced::Pace;
 use paced::Paced;
@@ -33,8 +35,6 @@ use secure_websocket::SecureWebSocket;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Substreams of our own on a connection beside the peer's, and those that are refused and still to be closed.
 const MORE_STREAMS: usize = 128;
-/// Yamux wants 256 KiB for each within 1 GiB.
-const MOST_STREAMS: usize = 4_096;
 /// Bytes that a QUIC peer may send on one stream, and on all together, before this node has read them.
 const QUIC_STREAM_WINDOW: u32 = 1 << 20;
 const QUIC_CONNECTION_WINDOW: u32 = 4 << 20;
@@ -120,9 +120,8 @@ where
     T::Dial: Send,
     T::ListenerUpgrade: Send,
 {
-    let mut yamux = yamux::Config::default();
     // Above the limit streams are refused one by one; here, the connection would be cut.
-    yamux.set_max_num_streams(streams.saturating_add(MORE_STREAMS).min(MOST_STREAMS));
+    let yamux = Multiplexed::new(streams.saturating_add(MORE_STREAMS));
     let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
     Ok(transport
         .upgrade(Version::V1Lazy)
