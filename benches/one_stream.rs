@@ -21,6 +21,8 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/hippius/bench/1.0.0");
 const BYTES: usize = 256 << 20;
 const CHUNK: usize = 64 << 10;
 const ROUNDS: usize = 5;
+/// For the last packets of a connection to leave.
+const FAREWELL: Duration = Duration::from_millis(50);
 
 fn main() {
     let (mut plain, mut tcp, mut quic) = (Vec::new(), Vec::new(), Vec::new());
@@ -145,10 +147,17 @@ fn stream(listen: &str) -> f64 {
                 swarm.select_next_some().await;
             }
         };
-        tokio::select! {
+        let took = tokio::select! {
             took = send => took,
             () = drive => unreachable!("the loop has no end"),
+        };
+        // Without a farewell the server waits for more until its patience ends.
+        let _ = swarm.disconnect_peer_id(peer);
+        while swarm.is_connected(&peer) {
+            swarm.select_next_some().await;
         }
+        tokio::time::sleep(FAREWELL).await;
+        took
     });
     server.join().expect("a good end");
     rate(took)

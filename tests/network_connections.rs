@@ -38,6 +38,21 @@ fn all_nodes_are_connected_to_each_other_and_to_the_bootnode() {
     network.down();
 }
 
+/// The scheduling policy of a process (`proc_pid_stat(5)`, field 41): 0 is `SCHED_OTHER`, 3 `SCHED_BATCH`.
+fn policy(pid: i32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in parentheses");
+    fields.split(' ').nth(41 - 3).expect("so many fields").parse().expect("a number")
+}
+
+#[test]
+fn a_node_that_is_woken_lets_others_finish_first() {
+    let network = Network::up(TOPOLOGY);
+    let policies = ["bootnode", "node-0", "node-2"].map(|name| policy(network.process(name).pid.unwrap()));
+    assert_eq!(policies, [0, 3, 3]);
+    network.down();
+}
+
 #[test]
 fn a_bootnode_that_comes_back_is_found_again() {
     let network = Network::up(TOPOLOGY);

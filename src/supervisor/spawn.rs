@@ -44,6 +44,17 @@ pub struct Command<'a> {
     pub output: BorrowedFd<'a>,
     /// The read end of the lifeline.
     pub lifeline: BorrowedFd<'a>,
+    /// When it gets its turn.
+    pub scheduling: Scheduling,
+}
+
+/// When a process that has something to do gets its turn (`sched(7)`). Each gets the same share of the processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduling {
+    /// At once, even if that interrupts another: `SCHED_OTHER`, the usual.
+    Eager,
+    /// When the one that runs has done its work or its time is over: `SCHED_BATCH`.
+    Patient,
 }
 
 /// Starts a child and returns once it has been exec'd.
@@ -87,6 +98,7 @@ pub fn spawn(command: &Command<'_>) -> io::Result<Pid> {
         lifeline: lifeline.as_raw_fd(),
         listen: listen.as_ref().map(AsRawFd::as_raw_fd),
         failure: failure.as_raw_fd(),
+        scheduling: command.scheduling,
     };
     // SAFETY: the child's branch makes async-signal-safe calls only, on memory that was prepared above and that the
     // fork copied, and never returns.
@@ -181,6 +193,7 @@ struct Child {
     lifeline: RawFd,
     listen: Option<RawFd>,
     failure: RawFd,
+    scheduling: Scheduling,
 }
 
 impl Child {
@@ -196,6 +209,11 @@ impl Child {
             if libc::getppid() != self.parent {
                 // The supervisor ended before the death signal was armed.
                 libc::_exit(1);
+            }
+            if self.scheduling == Scheduling::Patient {
+                // Without it the child runs as well, if it runs less well.
+                let usual: libc::sched_param = std::mem::zeroed();
+                libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const usual);
             }
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             let mut none: libc::sigset_t = std::mem::zeroed();
@@ -263,6 +281,7 @@ mod tests {
             listen,
             output: write.as_fd(),
             lifeline: lifeline.as_fd(),
+            scheduling: Scheduling::Eager,
         })
         .unwrap();
         drop(write);
@@ -300,6 +319,7 @@ mod tests {
             listen: None,
             output: write.as_fd(),
             lifeline: write.as_fd(),
+            scheduling: Scheduling::Eager,
         })
         .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

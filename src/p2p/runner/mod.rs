@@ -11,8 +11,10 @@ mod settling;
 mod steering;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -52,6 +54,9 @@ const CLOSE_GRACE: Duration = Duration::from_millis(300);
 
 /// … and for a slow disk.
 const WRITE_GRACE: Duration = Duration::from_secs(2);
+
+/// Events that are taken before messages are passed on.
+const HEARD_OUT: usize = 64;
 
 /// What a runner is made of.
 pub(crate) struct Parts {
@@ -170,7 +175,10 @@ impl Runner {
                     Some(command) => self.on_command(command),
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
-                () = self.settling.turn() => self.settle(),
+                () = self.settling.turn() => {
+                    self.hear_out().await;
+                    self.settle();
+                }
                 () = self.timer.as_mut(), if self.timer_at.is_some() => self.on_timer(),
             }
         };
@@ -178,6 +186,16 @@ impl Runner {
         self.close().await;
         if let Some(reply) = stop {
             let _ = reply.send(());
+        }
+    }
+
+    /// Takes from the swarm what it has read so far, before messages are passed on: neighbours that have sent one meanwhile need it no
+    /// more. Not more than so many events, since there may always be another.
+    async fn hear_out(&mut self) {
+        for _ in 0..HEARD_OUT {
+            let next = poll_fn(|cx| Poll::Ready(self.swarm.poll_next_unpin(cx))).await;
+            let Poll::Ready(Some(event)) = next else { return };
+            self.on_swarm_event(event);
         }
     }
 

@@ -23,8 +23,9 @@ use crate::supervisor::launch::{self, Surroundings};
 use crate::supervisor::lifecycle::{Action, Event, Generation, State};
 use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::sockets::Listening;
-use crate::supervisor::spawn::{self, HowEnded, spawn};
+use crate::supervisor::spawn::{self, HowEnded, Scheduling, spawn};
 use crate::telemetry::token::Token;
+use crate::topology::plan::Role;
 
 impl Core {
     pub(super) fn carry_out(&mut self, orders: Vec<Order>) {
@@ -100,6 +101,9 @@ impl Core {
             listen,
             output: output_write.as_fd(),
             lifeline: self.lifeline.as_fd(),
+            // A message wakes every node within milliseconds. If each stopped the one that has just told it, that one would not get to
+            // tell the others: many turns, each with little to do, and most messages sent twice.
+            scheduling: if process.role() == Role::Node { Scheduling::Patient } else { Scheduling::Eager },
         })
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.program.display())))?;
         drop(output_write);
