@@ -1,13 +1,15 @@
 //! `hippius check`: every mistake of a topology at once.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::output;
 use super::window::Window;
 use crate::control::printable::printable;
 use crate::roles::logging;
+use crate::supervisor::turn;
+use crate::topology::plan::Plan;
 use crate::topology::{self, Look, Mistakes, environment};
 
 /// Check a topology file and print every mistake in it.
@@ -21,18 +23,37 @@ pub struct CheckArgs {
 /// Runs the command.
 #[must_use]
 pub fn run(args: CheckArgs) -> ExitCode {
-    match topology::load(&args.topology, &environment::of_process) {
-        Ok(topology) => {
-            let processes = topology.plan().processes.len();
+    match load(&args.topology) {
+        Ok(plan) => {
+            let processes = plan.processes.len();
             let word = if processes == 1 { "process" } else { "processes" };
             let file = printable(&args.topology.display().to_string());
             output::print(&format!("{file} is good: {processes} {word}"))
         }
-        Err(mistakes) => {
-            report(&mistakes);
-            ExitCode::FAILURE
-        }
+        Err(code) => code,
     }
+}
+
+/// Reads the topology at `path` and the files that it stands on; prints every mistake in any of them.
+///
+/// # Errors
+/// The exit code, once the mistakes are printed.
+pub fn load(path: &Path) -> Result<Plan, ExitCode> {
+    let mistakes = match topology::load(path, &environment::of_process) {
+        Ok(topology) => {
+            let plan = topology.plan();
+            let mistakes = turn::mistakes(&plan);
+            if mistakes.is_empty() {
+                return Ok(plan);
+            }
+            mistakes
+        }
+        Err(mistakes) => vec![mistakes],
+    };
+    for mistakes in &mistakes {
+        report(mistakes);
+    }
+    Err(ExitCode::FAILURE)
 }
 
 /// Prints `mistakes` to standard error, drawn as the terminal allows.

@@ -70,6 +70,8 @@ enum Command {
     Signaling(role::SignalingArgs),
     /// Run a web server by itself.
     Web(role::ServerArgs),
+    /// Run a STUN and TURN server by itself.
+    Turn(role::TurnArgs),
     /// Run a metric store by itself.
     Collector(role::ServerArgs),
 }
@@ -133,6 +135,7 @@ async fn run() -> ExitCode {
             None => role::run_signaling(args.server).await,
         },
         Command::Web(args) => role::run_web(args).await,
+        Command::Turn(args) => role::run_turn(args).await,
         Command::Collector(args) => role::run_collector(args).await,
     }
 }

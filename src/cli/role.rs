@@ -1,4 +1,4 @@
-//! `hippius bootnode`, `node`, `signaling`, `web`, `collector`: one role in the foreground, by itself.
+//! `hippius bootnode`, `node`, `signaling`, `web`, `turn`, `collector`: one role in the foreground, by itself.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -11,13 +11,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{console, output};
+use super::{check, console, output};
 use crate::p2p::{NodeConfig, NodeRole, Topic};
 use crate::roles::config::{LogConfig, RoleConfig, load};
-use crate::roles::{collector, node, runtime, signaling, web};
+use crate::roles::turn::TurnRoleConfig;
+use crate::roles::turn::config::BandwidthConfig;
+use crate::roles::{collector, node, runtime, signaling, turn, web};
 use crate::signaling::config::SignalingConfig;
 use crate::telemetry::collector::CollectorConfig;
-use crate::topology::plan::Role;
+use crate::topology::plan::{Role, TurnEngine};
+use crate::topology::turn_file::TurnFile;
+use crate::turn::cidr::Cidr;
 use crate::web::config::WebConfig;
 
 /// What every role can be told.
@@ -155,6 +159,62 @@ pub async fn run_web(args: ServerArgs) -> ExitCode {
 pub async fn run_collector(args: ServerArgs) -> ExitCode {
     match configure(Role::Collector, CollectorConfig::default(), args.common, listen(args.listen)) {
         Ok(config) => runtime::run(Role::Collector, config, collector::start).await,
+        Err(code) => code,
+    }
+}
+
+/// Run one STUN and TURN server in the foreground.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TurnArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Listen on this address, UDP and TCP; port 0 is any free one; may be given several times [default: 127.0.0.1:3478].
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Vec<SocketAddr>,
+    /// Who relays: embedded, coturn or external [default: embedded].
+    #[arg(long, value_parser = engine)]
+    engine: Option<TurnEngine>,
+    /// Relay to this network although it is refused by default, e.g. 127.0.0.0/8; may be given several times.
+    #[arg(long, value_name = "NETWORK", value_parser = str::parse::<Cidr>)]
+    allow: Vec<Cidr>,
+    /// The file that names external servers and says how traffic is written down [default: config/turn_config.json, if there].
+    #[arg(long, value_name = "FILE")]
+    turn_config: Option<PathBuf>,
+}
+
+fn engine(word: &str) -> Result<TurnEngine, String> {
+    serde_json::from_value(json!(word)).map_err(|_| "the engines are embedded, coturn and external".to_owned())
+}
+
+/// Runs `hippius turn`.
+pub async fn run_turn(args: TurnArgs) -> ExitCode {
+    let mut defaults = TurnRoleConfig::default();
+    // A configuration file of the role says all of it already, unless the other is asked for.
+    if args.common.config.is_none() || args.turn_config.is_some() {
+        match TurnFile::load(args.turn_config.as_deref()) {
+            Ok(file) => {
+                defaults.bandwidth = BandwidthConfig::of(&file.monitoring);
+                defaults.urls = file.turn.map(|turn| turn.urls).unwrap_or_default();
+            }
+            Err(mistakes) => {
+                check::report(&mistakes);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let mut own = Map::new();
+    own.extend(args.engine.map(|engine| ("engine".to_owned(), json!(engine))));
+    let mut server = Map::new();
+    for (key, values) in [("listen", json!(args.listen)), ("allow", json!(args.allow))] {
+        if values.as_array().is_some_and(|values| !values.is_empty()) {
+            server.insert(key.to_owned(), values);
+        }
+    }
+    if !server.is_empty() {
+        own.insert("server".to_owned(), Value::Object(server));
+    }
+    match configure(Role::Turn, defaults, args.common, own) {
+        Ok(config) => runtime::run(Role::Turn, config, turn::start).await,
         Err(code) => code,
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::DataDir;
 use super::foreground::{self, Audience, Options};
 use super::{check, detach, output};
-use crate::topology::{self, environment};
 
 /// How long a network in the background may take to become ready unless told otherwise.
 pub const DETACHED_TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,12 +47,9 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 /// Runs the command.
 pub async fn run(args: UpArgs) -> ExitCode {
-    let topology = match topology::load(&args.topology, &environment::of_process) {
-        Ok(topology) => topology,
-        Err(mistakes) => {
-            check::report(&mistakes);
-            return ExitCode::FAILURE;
-        }
+    let plan = match check::load(&args.topology) {
+        Ok(plan) => plan,
+        Err(code) => return code,
     };
     if args.detach {
         return detach::run(&args).await;
@@ -70,7 +66,7 @@ pub async fn run(args: UpArgs) -> ExitCode {
         Audience::Foreground
     };
     let options = Options { data_dir: args.data.data_dir, program, timeout: args.timeout, audience };
-    foreground::run(topology.plan(), options).await
+    foreground::run(plan, options).await
 }
 
 #[cfg(test)]

@@ -11,4 +11,5 @@ pub mod node_admin;
 pub mod notify;
 pub mod runtime;
 pub mod signaling;
+pub mod turn;
 pub mod web;

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -53,6 +54,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Where the role tells, once it is ready, that it can be reached elsewhere than it said then; all its addresses each time.
     pub addresses: watch::Sender<Vec<String>>,
+    /// Where a role that ends by itself says why, if that is a failure.
+    pub failure: Arc<OnceLock<String>>,
 }
 
 /// A role that runs.
@@ -193,7 +196,9 @@ async fn live<S>(
 
     let listener = ListenFd::from_env().take_tcp_listener(0).ok().flatten();
     let (addresses, mut moved) = watch::channel(Vec::new());
-    let context = Context { process, meter, listener, stop: stop.clone(), addresses };
+    let failure = Arc::new(OnceLock::new());
+    let context =
+        Context { process, meter, listener, stop: stop.clone(), addresses, failure: failure.clone() };
     let started = tokio::select! {
         started = start(context, settings) => started?,
         () = stop.cancelled() => return Ok(()),
@@ -234,7 +239,10 @@ async fn live<S>(
     if let Some(exporter) = exporter {
         let _ = tokio::task::spawn_blocking(move || exporter.shutdown()).await;
     }
-    Ok(())
+    match failure.get() {
+        Some(reason) => Err(RoleError::passing(reason)),
+        None => Ok(()),
+    }
 }
 
 /// Tells the supervisor at each `interval` that this process lives; without one, nothing.

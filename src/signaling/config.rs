@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::origin::AllowedOrigin;
 use crate::tls::CertificateFiles;
+use crate::turn::ice::IceSource;
 
 /// The `[signaling]` table of a role's configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ pub struct SignalingConfig {
     pub queue_messages: u32,
     /// Bytes that may wait for one client. Default 1 MiB.
     pub queue_bytes: u32,
+    /// The STUN and TURN servers that clients are told of when they register. Default: none.
+    pub ice: Vec<IceSource>,
 }
 
 impl Default for SignalingConfig {
@@ -86,6 +89,7 @@ impl Default for SignalingConfig {
             join_burst: 300,
             queue_messages: 2_048,
             queue_bytes: 1024 * 1024,
+            ice: Vec::new(),
         }
     }
 }

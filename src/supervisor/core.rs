@@ -28,6 +28,7 @@ use super::notify::{Notice, NotifySocket};
 use super::sockets::Listening;
 use super::state_dir::StateDir;
 use super::strays::Strays;
+use super::turn;
 use super::wire::Verb;
 use crate::telemetry::store::SharedStore;
 use crate::telemetry::supervisor::ProcessTable;
@@ -77,6 +78,8 @@ pub(super) struct Slot {
     pub log: ProcessLog,
     /// What the metrics and those who wait were last shown.
     pub shown: Option<(State, Generation, u64)>,
+    /// Where a TURN server listens, which binds by itself.
+    pub turn: Option<turn::Place>,
     /// The listening socket that every incarnation is handed.
     pub listening: Option<Listening>,
     pub child: Option<Child>,

@@ -15,8 +15,10 @@ use super::state_dir::{create_private, overwrite_private};
 use crate::p2p::address::{self, Listen, Socket, TransportKind};
 use crate::p2p::config::NodeConfig;
 use crate::roles::config::{LogConfig, LogFormat, ProcessConfig, TelemetryConfig};
+use crate::roles::turn::TurnRoleConfig;
 use crate::signaling::config::SignalingConfig;
-use crate::topology::plan::{BootnodeRef, NodeSettings, PlannedProcess, Role, Settings};
+use crate::topology::plan::{BootnodeRef, NodeSettings, PlannedProcess, Role, Settings, TurnSettings};
+use crate::turn::ice::IceSource;
 use crate::web::config::WebConfig;
 
 /// What the supervisor knows and the plan does not.
@@ -31,6 +33,10 @@ pub struct Surroundings<'a> {
     pub addresses_of: &'a dyn Fn(&str) -> Vec<String>,
     /// The port of another process's listening socket.
     pub port_of: &'a dyn Fn(&str) -> Option<u16>,
+    /// What browsers are to be told of STUN and TURN servers.
+    pub ice: &'a dyn Fn() -> io::Result<Vec<IceSource>>,
+    /// What a TURN server of these settings is told.
+    pub turn: &'a dyn Fn(&TurnSettings) -> io::Result<TurnRoleConfig>,
     /// Addresses of this process's last incarnation that became ready.
     pub last_addresses: &'a [String],
 }
@@ -53,6 +59,7 @@ enum OwnTable {
     Node(NodeConfig),
     Signaling(SignalingConfig),
     Web(WebConfig),
+    Turn(Box<TurnRoleConfig>),
 }
 
 /// Writes the configuration file and returns its arguments for the program: `<role> --config FILE`.
@@ -71,6 +78,7 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
             max_per_address: settings.max_per_address,
             max_room_peers: settings.max_room_peers,
             messages_per_second: settings.messages_per_second,
+            ice: (surroundings.ice)()?,
             ..Default::default()
         }),
         Settings::Web(settings) => OwnTable::Web(WebConfig {
@@ -78,8 +86,10 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
             signaling_tls: settings.signaling_tls,
             tls: settings.tls.clone(),
             pages: settings.pages.clone(),
+            ice: (surroundings.ice)()?,
             ..Default::default()
         }),
+        Settings::Turn(settings) => OwnTable::Turn(Box::new((surroundings.turn)(settings)?)),
     };
     let file = RoleFile {
         process: ProcessConfig {
@@ -230,6 +240,7 @@ pub fn describe(process: &PlannedProcess) -> String {
     let what = match process.role() {
         Role::Signaling => "signaling server",
         Role::Web => "web server",
+        Role::Turn => "TURN server",
         role => role.as_str(),
     };
     format!("{what} \"{}\"", process.name)

@@ -24,4 +24,5 @@ pub mod spawn;
 pub mod start;
 pub mod state_dir;
 mod strays;
+pub mod turn;
 pub mod wire;

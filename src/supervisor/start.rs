@@ -23,6 +23,7 @@ use super::logs::Logs;
 use super::sockets::{self, BindError, Listening};
 use super::state_dir::{StateDir, StateError, write_private};
 use super::strays::Strays;
+use super::turn;
 use crate::control::http::{self, Limits, Server};
 use crate::control::socket;
 use crate::p2p::address::{self, Listen, Socket};
@@ -132,7 +133,12 @@ impl Supervisor {
                     }
                 }
             }
+            let turn = match &process.settings {
+                Settings::Turn(settings) => turn::place(&what, settings)?,
+                _ => None,
+            };
             slots.push(Slot {
+                turn,
                 log: logs.of(&process.name),
                 shown: None,
                 listening: process

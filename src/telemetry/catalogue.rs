@@ -196,6 +196,19 @@ metrics! {
     WS_REFUSED = Counter "ws_refused" ["reason"] "events" "Connections and messages refused, by reason.";
     WEBRTC_CONNECTIONS = Gauge "webrtc_connections" ["type"] "connections" "WebRTC connections that clients reported, by type of path.";
 
+    TURN_ALLOCATIONS = Gauge "turn_allocations" [] "allocations" "Relay addresses that clients hold.";
+    TURN_ALLOCATED = Counter "turn_allocated" [] "allocations" "Relay addresses given to clients.";
+    TURN_CONNECTIONS = Gauge "turn_connections" [] "connections" "Open TCP and TLS connections of clients.";
+    TURN_BYTES_SENT = Counter "turn_bytes_sent" [] "bytes" "Payload that came from peers and was sent to clients.";
+    TURN_BYTES_RECEIVED = Counter "turn_bytes_received" [] "bytes" "Payload that was received from clients and went on to peers.";
+    TURN_PACKETS_SENT = Counter "turn_packets_sent" [] "packets" "Packets that came from peers and were sent to clients.";
+    TURN_PACKETS_RECEIVED = Counter "turn_packets_received" [] "packets" "Packets that were received from clients and went on to peers.";
+    TURN_BINDINGS = Counter "turn_bindings" [] "requests" "STUN binding requests answered.";
+    TURN_DROPPED = Counter "turn_dropped" ["reason"] "packets" "Packets thrown away, by reason.";
+    TURN_REFUSED = Counter "turn_refused" ["code"] "requests" "Requests answered with an error, by its code.";
+    TURN_AUTH_FAILURES = Counter "turn_auth_failures" [] "requests" "Requests of a named user with a wrong password, an unknown name or expired credentials.";
+    TURN_LOG_FAILURES = Counter "turn_bandwidth_log_failures" [] "writes" "Writes to the bandwidth log that the system did not take.";
+
     WEB_REQUESTS = Counter "web_requests" ["status"] "requests" "HTTP requests answered, by status.";
     WEB_CONNECTIONS_REFUSED = Counter "web_connections_refused" [] "connections" "Connections closed unanswered because too many were open.";
 

@@ -125,6 +125,27 @@ fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
                 ("pages", old.pages != new.pages),
             ]));
         }
+        (Settings::Turn(old), Settings::Turn(new)) => {
+            keys.extend(differing([
+                ("engine", old.engine != new.engine),
+                ("port", old.listen != new.listen),
+                ("tls", old.tls != new.tls),
+                ("tls_port", old.tls_listen != new.tls_listen),
+                ("realm", old.realm != new.realm),
+                ("secret_file", old.secret_file != new.secret_file),
+                ("host", old.host != new.host),
+                ("external_address", old.external_address != new.external_address),
+                ("relay_ports", old.relay_ports != new.relay_ports),
+                ("allow", old.allow != new.allow),
+                ("deny", old.deny != new.deny),
+                ("max_allocations", old.max_allocations != new.max_allocations),
+                ("max_per_user", old.max_per_user != new.max_per_user),
+                ("max_per_address", old.max_per_address != new.max_per_address),
+                ("bytes_per_second", old.bytes_per_second != new.bytes_per_second),
+                ("credential_lifetime", old.credential_lifetime != new.credential_lifetime),
+                ("config_file", old.config_file != new.config_file),
+            ]));
+        }
         _ => keys.push("role"),
     }
     keys

@@ -37,7 +37,7 @@ pub(super) struct Build<'a> {
     restart: RestartPolicy,
     timing: Timing,
     directory: Directory,
-    mistakes: &'a mut Vec<Mistake>,
+    pub(super) mistakes: &'a mut Vec<Mistake>,
 }
 
 impl<'a> Build<'a> {
@@ -157,7 +157,8 @@ impl<'a> Build<'a> {
         self.entry(declared, &at.value.restart, &at.value.timing, part)
     }
 
-    fn entry(
+    /// What every entry has, around its own `part`.
+    pub(super) fn entry(
         &mut self,
         declared: &Declared,
         own_restart: &Key<RawRestart>,
@@ -171,6 +172,11 @@ impl<'a> Build<'a> {
             timing: timing(own_timing, self.timing),
             part,
         }
+    }
+
+    /// What `[ports]` says of TURN servers.
+    pub(super) fn shared_turn_port(&self) -> Option<&Key<Port>> {
+        self.raw.ports.value().map(|ports| &ports.turn)
     }
 
     /// Where a service listens; claims the port.
@@ -286,7 +292,8 @@ impl<'a> Build<'a> {
     }
 }
 
-fn owner(declared: &Declared) -> String {
+/// Whose a port is, in words.
+pub(super) fn owner(declared: &Declared) -> String {
     match &declared.name {
         Some(name) => format!("`{name}`"),
         None => format!("a {}", declared.role),

@@ -16,6 +16,7 @@ pub mod diff;
 mod drawable;
 mod entries;
 pub mod environment;
+mod json;
 mod load;
 mod mistake;
 mod model;
@@ -28,6 +29,9 @@ mod reader;
 mod scalar;
 mod schema;
 mod short_form;
+mod turn;
+pub mod turn_file;
+mod turn_values;
 mod validate;
 
 pub use load::{load, parse};

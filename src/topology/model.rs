@@ -7,7 +7,7 @@ use libp2p::Multiaddr;
 
 use super::plan::{
     BootnodeRef, ConnectionMarks, LogPolicy, MessageRates, NodeSettings, Plan, PlannedProcess, RestartPolicy,
-    Settings, SignalingSettings, Timing, WebSettings,
+    Settings, SignalingSettings, Timing, TurnSettings, WebSettings,
 };
 use crate::p2p::direct::config::FilesConfig;
 use crate::p2p::limits::Limits;
@@ -43,6 +43,7 @@ pub(super) enum Part {
     Node(NodePart),
     Signaling { socket: SocketAddr, settings: SignalingSettings },
     Web { socket: SocketAddr, settings: WebSettings },
+    Turn(TurnSettings),
 }
 
 /// What a node and a bootnode have.
@@ -136,6 +137,8 @@ impl Entry {
             Part::Web { socket, settings } => {
                 (settings.signaling.iter().cloned().collect(), Some(*socket), Settings::Web(settings.clone()))
             }
+            // It binds its sockets by itself: there is a UDP one beside each of TCP.
+            Part::Turn(settings) => (Vec::new(), None, Settings::Turn(Box::new(settings.clone()))),
         };
         process_names(&self.name, self.count).into_iter().map(move |name| PlannedProcess {
             name,

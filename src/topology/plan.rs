@@ -16,6 +16,7 @@ use crate::p2p::limits::Limits;
 use crate::p2p::relay::RelayConfig;
 use crate::signaling::origin::AllowedOrigin;
 use crate::tls::CertificateFiles;
+use crate::turn::cidr::Cidr;
 
 /// A whole network, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,7 @@ impl PlannedProcess {
             Settings::Node(_) => Role::Node,
             Settings::Signaling(_) => Role::Signaling,
             Settings::Web(_) => Role::Web,
+            Settings::Turn(_) => Role::Turn,
         }
     }
 }
@@ -76,6 +78,8 @@ pub enum Role {
     Signaling,
     /// The server of the web client's pages.
     Web,
+    /// The STUN and TURN server.
+    Turn,
     /// The metric store as a process of its own.
     Collector,
 }
@@ -89,6 +93,7 @@ impl Role {
             Role::Node => "node",
             Role::Signaling => "signaling",
             Role::Web => "web",
+            Role::Turn => "turn",
             Role::Collector => "collector",
         }
     }
@@ -112,6 +117,8 @@ pub enum Settings {
     Signaling(SignalingSettings),
     /// See [`Role::Web`].
     Web(WebSettings),
+    /// See [`Role::Turn`].
+    Turn(Box<TurnSettings>),
 }
 
 /// What the topology says of one libp2p node.
@@ -203,6 +210,67 @@ pub struct WebSettings {
     pub tls: Option<CertificateFiles>,
     /// The folder of its pages; `None`: those of the program.
     pub pages: Option<PathBuf>,
+}
+
+/// What the topology says of one TURN server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnSettings {
+    /// Who relays.
+    pub engine: TurnEngine,
+    /// Where it listens, UDP and TCP; port 0 is any free one.
+    pub listen: SocketAddr,
+    /// Where it listens for TLS, if it does.
+    pub tls_listen: Option<SocketAddr>,
+    /// The certificate for that.
+    pub tls: Option<CertificateFiles>,
+    /// The realm of its credentials.
+    pub realm: String,
+    /// The file with its secret; `None`: one of its own, made at random.
+    pub secret_file: Option<PathBuf>,
+    /// The host that browsers are told; `None`: that of the page.
+    pub host: Option<String>,
+    /// The address that others know its relay addresses by.
+    pub external_address: Option<IpAddr>,
+    /// The UDP ports that it relays on.
+    pub relay_ports: TurnPorts,
+    /// Networks that are relayed to although they are refused by default.
+    pub allow: Vec<Cidr>,
+    /// Networks that are never relayed to.
+    pub deny: Vec<Cidr>,
+    /// How many allocations it has at once …
+    pub max_allocations: u32,
+    /// … of one user …
+    pub max_per_user: u32,
+    /// … and of one address.
+    pub max_per_address: u32,
+    /// Bytes that one allocation may relay a second; `None`: no limit.
+    pub bytes_per_second: Option<u64>,
+    /// How long the credentials hold that browsers are given.
+    #[serde(with = "humantime_serde")]
+    pub credential_lifetime: Duration,
+    /// The file that names external servers and says how traffic is written down; `None`: the usual one, if it is there.
+    pub config_file: Option<PathBuf>,
+}
+
+/// Who relays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TurnEngine {
+    /// This program itself.
+    Embedded,
+    /// The program `turnserver` as a child.
+    Coturn,
+    /// Servers elsewhere.
+    External,
+}
+
+/// A range of ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnPorts {
+    /// The lowest.
+    pub min: u16,
+    /// The highest.
+    pub max: u16,
 }
 
 /// When an ended process is started again, and when not any more.

@@ -24,10 +24,22 @@ pub(super) struct Claim {
 pub(super) enum Kind {
     /// Sockets that the supervisor opens: `::` takes IPv4 as well.
     Service,
+    /// The same over UDP: a TURN server's.
+    ServiceUdp,
     /// libp2p's: `::` is IPv6 alone.
     Libp2p,
     /// The same over UDP, which has ports of its own.
     Libp2pUdp,
+}
+
+impl Kind {
+    fn takes_ipv4(self) -> bool {
+        matches!(self, Kind::Service | Kind::ServiceUdp)
+    }
+
+    fn is_udp(self) -> bool {
+        matches!(self, Kind::ServiceUdp | Kind::Libp2pUdp)
+    }
 }
 
 impl Claim {
@@ -35,7 +47,7 @@ impl Claim {
         let (mine, theirs) = (self.socket.ip(), other.socket.ip());
         mine == theirs
             || mine.is_unspecified()
-                && (mine.is_ipv4() == theirs.is_ipv4() || mine.is_ipv6() && self.kind == Kind::Service)
+                && (mine.is_ipv4() == theirs.is_ipv4() || mine.is_ipv6() && self.kind.takes_ipv4())
     }
 
     fn overlaps(&self, other: &Claim) -> bool {
@@ -47,7 +59,7 @@ impl Claim {
 pub(super) fn check(claims: &[Claim], mistakes: &mut Vec<Mistake>) {
     let mut by_port: BTreeMap<(bool, u16), Vec<&Claim>> = BTreeMap::new();
     for claim in claims.iter().filter(|claim| claim.socket.port() != 0) {
-        let earlier = by_port.entry((claim.kind == Kind::Libp2pUdp, claim.socket.port())).or_default();
+        let earlier = by_port.entry((claim.kind.is_udp(), claim.socket.port())).or_default();
         if let Some(first) = earlier.iter().find(|first| first.overlaps(claim)) {
             mistakes.push(conflict(first, claim));
         }
@@ -99,11 +111,13 @@ mod tests {
 
     #[test]
     fn claims_meet_on_overlapping_addresses() {
-        use Kind::{Libp2p, Service};
+        use Kind::{Libp2p, Libp2pUdp, Service, ServiceUdp};
         assert!(meet(("127.0.0.1:1", Service), ("127.0.0.1:1", Libp2p)));
         assert!(meet(("0.0.0.0:1", Service), ("127.0.0.1:1", Libp2p)));
         assert!(meet(("[::]:1", Libp2p), ("[::1]:1", Libp2p)));
         assert!(meet(("[::]:1", Service), ("127.0.0.1:1", Libp2p)));
+        assert!(meet(("[::]:1", ServiceUdp), ("127.0.0.1:1", Libp2pUdp)));
+        assert!(!meet(("127.0.0.1:1", ServiceUdp), ("127.0.0.1:1", Service)));
         assert!(!meet(("127.0.0.1:1", Service), ("127.0.0.1:2", Service)));
         assert!(!meet(("127.0.0.1:1", Service), ("127.0.0.2:1", Service)));
         assert!(!meet(("127.0.0.1:0", Service), ("127.0.0.1:0", Service)));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::plan::{Plan, PlannedProcess, Role, Settings};
+use super::plan::{Plan, PlannedProcess, Role, Settings, TurnEngine};
 
 /// What `hippius plan` prints. `Display` is the table; serialized it is `hippius plan --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,6 +56,11 @@ fn listen(process: &PlannedProcess) -> Vec<String> {
         Settings::Signaling(_) | Settings::Web(_) => {
             process.listen_socket.iter().map(ToString::to_string).collect()
         }
+        Settings::Turn(turn) if turn.engine == TurnEngine::External => Vec::new(),
+        Settings::Turn(turn) => [("", Some(turn.listen)), (" (TLS)", turn.tls_listen)]
+            .into_iter()
+            .filter_map(|(what, socket)| Some(format!("{}{what}", socket?)))
+            .collect(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::accept::AcceptFrom;
 use super::address::{Bootnode, External, Listen};
 use super::reader::{FromToml, Key, List, OneOrMany, Reader};
 use super::scalar::{Bind, FilePath, Integer, Name, Origin, Period, Policy, Port, Size, Topic};
+use super::turn_values::{Address, Engine, Host, Network, Realm};
 
 /// Most bootnodes one node may know; each is asked at the start.
 pub(super) const MAX_BOOTNODES: usize = 100;
@@ -25,6 +26,9 @@ pub(super) const MAX_TOPICS: usize = crate::p2p::handle::MAX_TOPICS;
 
 /// Most origins that a signaling server may be told to admit; each is compared with every new client's.
 pub(super) const MAX_ORIGINS: usize = 64;
+
+/// Most networks in one list of a TURN server's filter; every packet to a new peer is compared with each.
+pub(super) const MAX_NETWORKS: usize = 256;
 
 /// Node tables: as many as processes are allowed, which is counted elsewhere.
 pub(super) type Nodes = List<RawNode, 0, { usize::MAX }>;
@@ -85,6 +89,9 @@ tables! {
         signaling: OneOrMany<RawSignaling>,
         /// The web server, or a list of them. Started if present.
         web: OneOrMany<RawWeb>,
+        /// The TURN server, through which browsers reach each other where no direct path exists, or a list of them. Started if
+        /// present.
+        turn: OneOrMany<RawTurn>,
     }
 
     /// The well-known ports; 0 is any free one.
@@ -99,6 +106,9 @@ tables! {
         /// The port of `/metrics` and `/stats`.
         #[schemars(extend("default" = 9091))]
         metrics: Port,
+        /// The TURN server's port, UDP and TCP.
+        #[schemars(extend("default" = 3478))]
+        turn: Port,
     }
 
     /// When a process that ended is started again.
@@ -343,6 +353,73 @@ tables! {
         tls: RawTls,
         /// The folder whose files it serves instead of the pages in the program.
         pages: FilePath,
+        /// What differs from the topology's `restart`.
+        restart: RawRestart,
+        /// What differs from the topology's `timing`.
+        timing: RawTiming,
+    }
+
+    /// The UDP ports that a TURN server relays on.
+    #[schemars(rename = "RelayPorts")]
+    struct RawRelayPorts {
+        /// The lowest.
+        #[schemars(extend("default" = 49152))]
+        min: Integer<1024, 65_535>,
+        /// The highest; at least `min`.
+        #[schemars(extend("default" = 65535))]
+        max: Integer<1024, 65_535>,
+    }
+
+    /// A STUN and TURN server, through which browsers reach each other where no direct path exists.
+    #[schemars(rename = "Turn")]
+    struct RawTurn {
+        /// The name of the process.
+        #[schemars(extend("default" = "turn"))]
+        name: Name,
+        /// Who relays: `embedded`, nothing to install; `coturn`, the program `turnserver` as a child; `external`, servers
+        /// elsewhere that config/turn_config.json names.
+        #[schemars(extend("default" = "embedded"))]
+        engine: Engine,
+        /// Its port, UDP and TCP; 0 is any free one. Default: `ports.turn`.
+        port: Port,
+        /// The certificate for TURN over TLS; without it there is none.
+        tls: RawTls,
+        /// The TCP port of TURN over TLS.
+        #[schemars(extend("default" = 5349))]
+        tls_port: Port,
+        /// The realm of its credentials.
+        #[schemars(extend("default" = "hippius"))]
+        realm: Realm,
+        /// The file with the secret that credentials are made with. Default: `secret` in the process's folder, made at random.
+        secret_file: FilePath,
+        /// The host that browsers are told. Default: the external address, or the host of the page.
+        host: Host,
+        /// The address that others know its relay addresses by, where a router translates.
+        external_address: Address,
+        /// The UDP ports that it relays on.
+        relay_ports: RawRelayPorts,
+        /// Networks that are relayed to although they are refused by default, like `127.0.0.0/8`.
+        #[schemars(extend("default" = []))]
+        allow: List<Network, 0, MAX_NETWORKS>,
+        /// Networks that are never relayed to.
+        #[schemars(extend("default" = []))]
+        deny: List<Network, 0, MAX_NETWORKS>,
+        /// How many allocations it has at once.
+        #[schemars(extend("default" = 10_000))]
+        max_allocations: Integer<1, 1_000_000>,
+        /// How many of them one user may have.
+        #[schemars(extend("default" = 32))]
+        max_per_user: Integer<1, 100_000>,
+        /// How many of them one IP address may have; an IPv6 address stands for its /64.
+        #[schemars(extend("default" = 256))]
+        max_per_address: Integer<1, 100_000>,
+        /// Bytes that one allocation may relay a second, both ways together: a number, or a string like `1 MiB`. Default: no limit.
+        bytes_per_second: Size<1024, { 1 << 40 }>,
+        /// How long the credentials hold that browsers are given.
+        #[schemars(extend("default" = "1h"))]
+        credential_lifetime: Period<{ 60 * SECOND }, DAY>,
+        /// The file that names external servers and says how traffic is written down. Default: config/turn_config.json, if there.
+        config_file: FilePath,
         /// What differs from the topology's `restart`.
         restart: RawRestart,
         /// What differs from the topology's `timing`.

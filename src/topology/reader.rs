@@ -13,12 +13,6 @@ use super::environment::{self, Lookup, Problem};
 use super::mistake::Mistake;
 use crate::control::nearest::nearest;
 
-/// Keys of the contract that this version does not have yet, by their path, and what to say of them.
-const NOT_YET: &[(&str, &str)] = &[
-    ("turn", "TURN servers are not part of this version yet"),
-    ("ports.turn", "TURN servers are not part of this version yet"),
-];
-
 /// A value and where it stands in the file, in bytes.
 #[derive(Debug, Clone)]
 pub(super) struct At<T> {
@@ -118,13 +112,9 @@ impl<'a> Reader<'a> {
     pub(super) fn deny_unknown(&mut self, table: &DeTable<'_>, known: &[&'static str]) {
         for key in table.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let name = key.get_ref().as_ref();
-            let path = self.path.iter().copied().chain([name]).collect::<Vec<_>>().join(".");
-            let mistake = match NOT_YET.iter().find(|(not_yet, _)| *not_yet == path) {
-                Some((_, word)) => Mistake::new(key.span(), *word, "not available").help("remove it"),
-                None => Mistake::new(key.span(), format!("unknown key `{}`", shown(name)), "unknown key")
-                    .help(suggestion(name, known.iter().copied(), "the keys here are")),
-            };
-            self.record(mistake);
+            let help = suggestion(name, known.iter().copied(), "the keys here are");
+            let message = format!("unknown key `{}`", shown(name));
+            self.record(Mistake::new(key.span(), message, "unknown key").help(help));
         }
     }
 

@@ -30,6 +30,13 @@ impl Port {
     }
 }
 
+impl Integer<1024, 65_535> {
+    /// The same for a port that must be one.
+    pub(super) fn number_u16(self) -> u16 {
+        u16::try_from(self.0).unwrap_or(u16::MAX)
+    }
+}
+
 impl<const MIN: u32, const MAX: u32> FromToml for Integer<MIN, MAX> {
     fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         let DeValue::Integer(written) = value.get_ref() else {

@@ -22,11 +22,13 @@ pub(super) fn validate(raw: &RawTopology, mistakes: &mut Vec<Mistake>) -> Option
     let signaling = servers(&raw.signaling);
     let others = nodes(&raw.nodes);
     let web = servers(&raw.web);
+    let turn = servers(&raw.turn);
 
-    // Bootnodes, signaling, nodes, web: the start order, kept all through.
+    // Bootnodes, TURN, signaling, nodes, web: the start order, kept all through.
     let never_counted: Key<Integer<1, 1>> = Key::Absent;
     let node = |role, at: &At<RawNode>| Declared::new(role, &at.span, &at.value.name, &at.value.count);
     let entries: Vec<Declared> = (bootnodes.iter().map(|at| node(Role::Bootnode, at)))
+        .chain(turn.iter().map(|at| Declared::new(Role::Turn, &at.span, &at.value.name, &never_counted)))
         .chain(
             signaling
                 .iter()
@@ -38,11 +40,12 @@ pub(super) fn validate(raw: &RawTopology, mistakes: &mut Vec<Mistake>) -> Option
     if entries.is_empty() && mistakes.is_empty() {
         mistakes
             .push(Mistake::of_file("there is nothing to start: the topology has no processes").help(
-                "add [[bootnodes]], [[nodes]], [signaling] or [web]; `hippius init` writes an example",
+                "add [[bootnodes]], [[nodes]], [signaling], [web] or [turn]; `hippius init` writes an example",
             ));
     }
     names::check(&entries, mistakes).ok()?;
     let (bootnode_names, rest) = entries.split_at(bootnodes.len());
+    let (turn_names, rest) = rest.split_at(turn.len());
     let (signaling_names, rest) = rest.split_at(signaling.len());
     let (node_names, web_names) = rest.split_at(others.len());
 
@@ -54,6 +57,10 @@ pub(super) fn validate(raw: &RawTopology, mistakes: &mut Vec<Mistake>) -> Option
         first.push(build.node(at, declared, first.len()));
     }
     let mut rest: Vec<Entry> = Vec::with_capacity(entries.len());
+    let shares_port = turn.iter().filter(|at| at.value.port.given().is_none()).count() > 1;
+    for (at, declared) in turn.iter().zip(turn_names) {
+        rest.push(build.turn(at, declared, shares_port));
+    }
     let shares_port = signaling.iter().filter(|at| at.value.port.given().is_none()).count() > 1;
     for (at, declared) in signaling.iter().zip(signaling_names) {
         rest.push(build.signaling(at, declared, shares_port));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::tls::CertificateFiles;
+use crate::turn::ice::IceSource;
 
 /// The `[web]` table of a role's configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct WebConfig {
     pub tls: Option<CertificateFiles>,
     /// A folder whose files are served instead of the pages in the program. Default: none.
     pub pages: Option<PathBuf>,
+    /// The STUN and TURN servers that pages are told of. Default: none.
+    pub ice: Vec<IceSource>,
 }
 
 impl Default for WebConfig {
@@ -32,6 +35,7 @@ impl Default for WebConfig {
             signaling_tls: false,
             tls: None,
             pages: None,
+            ice: Vec::new(),
         }
     }
 }

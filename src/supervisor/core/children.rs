@@ -24,6 +24,7 @@ use crate::supervisor::lifecycle::{Action, Event, Generation, State};
 use crate::supervisor::notify::NotifySocket;
 use crate::supervisor::sockets::Listening;
 use crate::supervisor::spawn::{self, HowEnded, Scheduling, spawn};
+use crate::supervisor::turn;
 use crate::telemetry::token::Token;
 use crate::topology::plan::Role;
 
@@ -81,6 +82,14 @@ impl Core {
                     self.slot_of(name).map(|slot| slot.addresses.clone()).unwrap_or_default()
                 },
                 port_of: &|name| Some(self.slot_of(name)?.listening.as_ref()?.address().port()),
+                ice: &|| {
+                    let paths = self.state_dir.paths();
+                    turn::ice_sources(&self.plan, paths, &|name| self.slot_of(name)?.turn)
+                },
+                turn: &|settings| {
+                    let (paths, place) = (self.state_dir.paths(), self.slots[index].turn);
+                    turn::role_config(&process.name, settings, place, &self.plan, paths)
+                },
                 last_addresses: if self.slots[index].keep_addresses {
                     &self.slots[index].addresses
                 } else {

@@ -4,7 +4,7 @@
 //! A line is never torn or doubled: the pipe is read to its end even after the process has been killed, and only whole lines
 //! reach a file. A slow follower loses lines (and is told how many); the files lose none.
 
-mod file;
+pub mod file;
 pub mod format;
 mod lines;
 pub mod read;
