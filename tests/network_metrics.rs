@@ -121,10 +121,10 @@ fn stats_has_the_documented_shape_and_says_the_same() {
     let metrics = network.status().metrics;
     wait_complete(&metrics);
     let stats: Value = serde_json::from_str(&http_get(&metrics.replace("/metrics", "/stats"))).expect("JSON");
-    assert_eq!(keys(&stats), ["network", "processes", "system", "websocket"]);
+    assert_eq!(keys(&stats), ["network", "processes", "system", "turn", "websocket"]);
     let processes = stats["processes"].as_object().expect("an object");
     for (process, _) in PROCESSES {
-        assert_eq!(keys(&processes[process]), ["network", "system", "websocket"], "{process}");
+        assert_eq!(keys(&processes[process]), ["network", "system", "turn", "websocket"], "{process}");
     }
     for part in processes.values().chain([&stats]) {
         let network = [

@@ -277,8 +277,6 @@ fn unset_variable() {
 
 #[test]
 fn not_in_this_version() {
-    one("[web]\n[turn]\nengine = \"embedded\"", (2, 2), "turn", "TURN servers are not part", "remove");
-    one("[web]\n[ports]\nturn = 3478", (3, 1), "turn", "TURN servers are not part", "remove");
     one(
         "[web]\n[restart]\npolicy = \"sometimes\"",
         (3, 10),
@@ -286,6 +284,74 @@ fn not_in_this_version() {
         "unknown restart policy",
         "`always`",
     );
+}
+
+#[test]
+fn turn_servers() {
+    one(
+        "[turn]\nengine = \"coturns\"",
+        (2, 10),
+        "\"coturns\"",
+        "unknown engine \"coturns\"",
+        "did you mean `coturn`?",
+    );
+    for (bad, what) in [
+        ("10.0.0.0/33", "no network"),
+        ("ten", "no network"),
+        ("10.1.2.3/8", "no network"),
+        ("/8", "no network"),
+    ] {
+        let text = format!("[turn]\nallow = [\"{bad}\"]");
+        one(&text, (2, 10), &format!("\"{bad}\""), what, "10.0.0.0/8");
+    }
+    one("[turn]\nexternal_address = \"a.example\"", (2, 20), "\"a.example\"", "no IP address", "203.0.113.7");
+    one("[turn]\nrealm = \"a b\"", (2, 9), "\"a b\"", "no realm", "127 characters");
+    one("[turn]\nhost = \"turn:a.example\"", (2, 8), "\"turn:a.example\"", "no host name", "without scheme");
+    one("[turn]\nsecret_file = \"\"", (2, 15), "\"\"", "no path of a file", "write it");
+    one("[turn]\nsecret = \"north\"", (2, 1), "secret", "unknown key `secret`", "`secret_file`");
+    one("[turn]\nrelay_ports = { min = 80 }", (2, 23), "80", "must be from 1024 to 65535", "whole number");
+}
+
+#[test]
+fn what_an_engine_does_not_know() {
+    one(
+        "[turn]\nengine = \"external\"\nport = 3478",
+        (3, 8),
+        "3478",
+        "`port` does not belong to engine = \"external\"",
+        "config/turn_config.json",
+    );
+    one(
+        "[turn]\nengine = \"coturn\"\nmax_per_address = 5",
+        (3, 19),
+        "5",
+        "`max_per_address` does not belong to engine = \"coturn\"",
+        "embedded",
+    );
+    one("[turn]\ntls_port = 5349", (2, 12), "5349", "`tls_port` without a certificate", "tls = {");
+    one("[turn]\ntls = { key = \"k\" }", (2, 7), "{ key = \"k\" }", "`tls` lacks `certificate`", "both");
+    let ranges = "[turn]\nrelay_ports = { min = 60000, max = 50000 }";
+    one(ranges, (2, 15), "{ min = 60000, max = 50000 }", "`min` is 60000, more than `max`", "at most");
+}
+
+#[test]
+fn ports_of_turn_servers_over_tcp_and_udp() {
+    one(
+        "[turn]\n[signaling]\nport = 3478",
+        (3, 8),
+        "3478",
+        "port 3478 is claimed twice: by `turn` and by `signaling`",
+        "0",
+    );
+    let quic = "[turn]\n[[nodes]]\nlisten = [\"/ip4/127.0.0.1/udp/3478/quic-v1\"]";
+    one(quic, (3, 11), "\"/ip4/127.0.0.1/udp/3478/quic-v1\"", "claimed twice: by `turn` and by `node`", "0");
+    // The port of TLS is one of TCP alone.
+    let text = "[turn]\ntls = { certificate = \"c\", key = \"k\" }\n[[nodes]]\nlisten = [\"/ip4/127.0.0.1/udp/5349/quic-v1\"]";
+    topology::parse("x.toml", text, &env).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let said = mistakes("[[turn]]\n[[turn]]\nname = \"b\"");
+    assert_eq!(said.len(), 2, "one over TCP, one over UDP: {said}");
+    // Servers elsewhere take no port.
+    topology::parse("x.toml", "[[turn]]\n[[turn]]\nname = \"b\"\nengine = \"external\"", &env).expect("good");
 }
 
 #[test]

@@ -57,12 +57,15 @@ fn with(table: &str, key: &str, value: Option<&str>, beside: &str) -> String {
     if table == "Top level" {
         text.push_str(&line);
     }
-    for name in ["ports", "restart", "timing", "logs", "signaling", "web"] {
+    for name in ["ports", "restart", "timing", "logs", "signaling", "web", "turn"] {
         let is_list = table == "Top level" && key == name;
         if !is_list {
             let own = if table == name { line.as_str() } else { "" };
             let ports = if name == "ports" { ports.as_str() } else { "" };
             text.push_str(&format!("[{name}]\n{ports}{own}"));
+            if name == "turn" && table == "relay_ports" {
+                text.push_str(&format!("[turn.relay_ports]\n{line}"));
+            }
         }
     }
     for name in ["bootnodes", "nodes"] {
@@ -89,6 +92,9 @@ fn beside(row: &Row) -> &'static str {
         ("restart", "backoff") => "max_backoff = \"1day\"\n",
         ("connections", "low") => "high = 10000\n",
         ("connections", "high") => "low = 0\n",
+        ("relay_ports", "min") => "max = 65535\n",
+        ("relay_ports", "max") => "min = 1024\n",
+        ("turn", "tls_port") => "tls = { certificate = \"c\", key = \"k\" }\n",
         _ => "",
     }
 }
@@ -96,10 +102,12 @@ fn beside(row: &Row) -> &'static str {
 /// The heading that describes the table behind a property of the schema.
 fn heading(parent: &str, key: &str) -> Option<String> {
     match (parent, key) {
-        (_, "restart" | "timing" | "connections" | "limits" | "relay" | "files" | "tls") => {
+        (_, "restart" | "timing" | "connections" | "limits" | "relay" | "files" | "tls" | "relay_ports") => {
             Some(key.to_owned())
         }
-        ("Top level", "ports" | "logs" | "web" | "signaling" | "bootnodes" | "nodes") => Some(key.to_owned()),
+        ("Top level", "ports" | "logs" | "web" | "signaling" | "turn" | "bootnodes" | "nodes") => {
+            Some(key.to_owned())
+        }
         _ => None,
     }
 }
@@ -245,6 +253,25 @@ fn another_value_than_the_default_shows_in_the_plan() {
         ("web", "name", "\"other\""),
         ("web", "port", "1"),
         ("web", "pages", "\"a\""),
+        ("ports", "turn", "1"),
+        ("turn", "name", "\"other\""),
+        ("turn", "engine", "\"coturn\""),
+        ("turn", "port", "1"),
+        ("turn", "tls", "{ certificate = \"c\", key = \"k\" }"),
+        ("turn", "realm", "\"example.org\""),
+        ("turn", "secret_file", "\"secret\""),
+        ("turn", "host", "\"turn.example.org\""),
+        ("turn", "external_address", "\"203.0.113.7\""),
+        ("turn", "allow", "[\"127.0.0.0/8\"]"),
+        ("turn", "deny", "[\"10.0.0.0/8\"]"),
+        ("turn", "max_allocations", "2"),
+        ("turn", "max_per_user", "2"),
+        ("turn", "max_per_address", "2"),
+        ("turn", "bytes_per_second", "2048"),
+        ("turn", "credential_lifetime", "\"2m\""),
+        ("turn", "config_file", "\"turn.json\""),
+        ("relay_ports", "min", "50000"),
+        ("relay_ports", "max", "60000"),
     ];
     let mut tables: Vec<(&str, &str, &str)> = others.to_vec();
     for table in ["bootnodes", "nodes"] {
@@ -264,7 +291,7 @@ fn another_value_than_the_default_shows_in_the_plan() {
             (table, "files", "{ accept = \"never\" }"),
         ]);
     }
-    for table in ["bootnodes", "nodes", "signaling", "web"] {
+    for table in ["bootnodes", "nodes", "signaling", "web", "turn"] {
         tables.push((table, "restart", "{ limit = 2 }"));
         tables.push((table, "timing", "{ watchdog = \"2s\" }"));
     }
@@ -321,6 +348,7 @@ fn edges(row: &Row) -> Option<(Vec<String>, Vec<String>)> {
                 "list of multiaddrs" => format!("[{}]", repeated(count, "\"/ip4/127.0.0.1/tcp/0\"")),
                 "list of dialled multiaddrs" => format!("[{}]", repeated(count, "\"/dns4/a.example/tcp/1\"")),
                 "list of origins" => format!("[{}]", repeated(count, "\"https://a.example\"")),
+                "list of networks" => format!("[{}]", repeated(count, "\"10.0.0.0/8\"")),
                 "list of strings" => format!("[{}]", repeated(count, "\"a\"")),
                 "list of names and multiaddrs" => {
                     const PEER: &str = "p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";

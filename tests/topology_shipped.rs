@@ -40,10 +40,10 @@ fn the_shipped_schema_is_what_the_command_prints() {
 }
 
 #[test]
-fn local_is_a_bootnode_three_nodes_signaling_and_web() {
+fn local_is_a_bootnode_three_nodes_signaling_web_and_a_relay() {
     let plan = plan("local.toml");
     let names: Vec<&str> = plan.processes.iter().map(|process| process.name.as_str()).collect();
-    assert_eq!(names, ["bootnode", "signaling", "node-0", "node-1", "node-2", "web"]);
+    assert_eq!(names, ["bootnode", "turn", "signaling", "node-0", "node-1", "node-2", "web"]);
     assert_eq!(plan.metrics.to_string(), "127.0.0.1:9091");
     let sockets: Vec<String> = plan
         .processes

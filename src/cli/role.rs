@@ -183,7 +183,8 @@ pub struct TurnArgs {
 }
 
 fn engine(word: &str) -> Result<TurnEngine, String> {
-    serde_json::from_value(json!(word)).map_err(|_| "the engines are embedded, coturn and external".to_owned())
+    serde_json::from_value(json!(word))
+        .map_err(|_| "the engines are embedded, coturn and external".to_owned())
 }
 
 /// Runs `hippius turn`.

@@ -30,6 +30,7 @@ use super::secrets::{Secrets, SecretsError};
 use super::shared::Shared;
 use super::wire::{CloseReason, MAX_MESSAGE_BYTES, PATH};
 use super::{refusal, session};
+use crate::control::host;
 use crate::control::http::{self, Accept, Body, HEALTH, Limits, Remote};
 use crate::control::places::{Place, Places, subject};
 use crate::telemetry::instruments::{SignalingInstruments, TlsInstruments};
@@ -223,6 +224,8 @@ impl Desk {
             Remote::Tcp(from) => Some(subject(from.ip())),
             Remote::Unix => None,
         };
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).and_then(host::host_of);
+        let host = host.map(str::to_owned);
         let upgrade = hyper::upgrade::on(&mut request);
         let (shared, kill) = (Arc::clone(&self.shared), self.kill.clone());
         self.sessions.spawn(async move {
@@ -237,7 +240,7 @@ impl Desk {
                 WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
             let served = async {
                 match seat {
-                    Ok(_held) => session::run(socket, address, shared).await,
+                    Ok(_held) => session::run(socket, (address, host), shared).await,
                     Err(full) => session::turn_away(socket, limits::close_reason(full), &shared).await,
                 }
             };

@@ -34,13 +34,17 @@ enum End {
     SlowReader,
 }
 
-/// Serves one WebSocket, which counts for `address`, until either side ends it.
-pub(super) async fn run<S>(socket: WebSocketStream<S>, address: Option<IpAddr>, shared: Arc<Shared>)
-where
+/// Serves one WebSocket, which counts for `address` and has reached us by the name `host`, until either side ends it.
+pub(super) async fn run<S>(
+    socket: WebSocketStream<S>,
+    (address, host): (Option<IpAddr>, Option<String>),
+    shared: Arc<Shared>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let inbox = shared.connect(address);
     let client = inbox.client;
+    shared.came_by(client, host);
     let now = Instant::now();
     let limit = RateLimit::new(&shared.config, now.into_std());
     let mut session = Session { socket, inbox, shared, limit, heard_at: now, pinged_at: now };

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use opentelemetry::KeyValue;
 use tokio::sync::{Notify, mpsc};
@@ -23,6 +23,7 @@ use super::wire::{ClientMessage, CloseReason, ErrorCode, ErrorReply, ServerMessa
 use crate::telemetry::catalogue;
 use crate::telemetry::instruments::SignalingInstruments;
 use crate::token_bucket::Rate;
+use crate::turn::ice;
 
 /// What waits to be written to one client.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ struct Outbox {
     queue: mpsc::Sender<Outgoing>,
     bytes: Arc<AtomicUsize>,
     cut: CancellationToken,
+    /// The name that the client has reached us by.
+    host: Option<String>,
 }
 
 /// The writer's end of a client's queue.
@@ -118,7 +121,7 @@ impl Shared {
     pub(super) fn connect(&self, address: Option<IpAddr>) -> Inbox {
         let (sender, queue) = mpsc::channel(self.config.queue_messages.max(2) as usize);
         let (bytes, cut) = (Arc::default(), CancellationToken::new());
-        let outbox = Outbox { queue: sender, bytes: Arc::clone(&bytes), cut: cut.clone() };
+        let outbox = Outbox { queue: sender, bytes: Arc::clone(&bytes), cut: cut.clone(), host: None };
         let mut state = self.lock();
         let client = ClientId(state.next_client);
         state.next_client += 1;
@@ -132,6 +135,13 @@ impl Shared {
         state.outboxes.insert(client, outbox);
         self.decide(&mut state, Event::Connected { client, address });
         Inbox { client, queue, cut, bytes }
+    }
+
+    /// Remembers the name that a client has reached us by: TURN servers of this machine are told to it by the same.
+    pub(super) fn came_by(&self, client: ClientId, host: Option<String>) {
+        if let Some(outbox) = self.lock().outboxes.get_mut(&client) {
+            outbox.host = host;
+        }
     }
 
     /// The other end of [`Shared::connect`]: the connection's task is about to end.
@@ -220,7 +230,12 @@ impl Shared {
 
     fn perform(&self, state: &mut State, action: Action) {
         match action {
-            Action::Send { client, message } => self.send(state, client, &message),
+            Action::Send { client, mut message } => {
+                if let ServerMessage::Registered(registered) = &mut message {
+                    registered.ice_servers = self.ice_servers(state, client);
+                }
+                self.send(state, client, &message);
+            }
             Action::Announce { to, message } => {
                 let Some(text) = encode(&message) else { return };
                 for client in to {
@@ -247,6 +262,14 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// The ICE servers for one client, with credentials of its own. The hub knows neither secrets nor clocks.
+    fn ice_servers(&self, state: &State, client: ClientId) -> Vec<serde_json::Value> {
+        let host = state.outboxes.get(&client).and_then(|outbox| outbox.host.as_deref());
+        let told = ice::for_client(&self.config.ice, host, SystemTime::now());
+        // Texts alone, which are always JSON.
+        told.ice_servers.iter().filter_map(|server| serde_json::to_value(server).ok()).collect()
     }
 
     fn send(&self, state: &mut State, client: ClientId, message: &ServerMessage) {

@@ -9,7 +9,7 @@ use super::sockets::{self, BindError};
 use super::state_dir::{Paths, create_private};
 use crate::roles::turn::config::{BandwidthConfig, TurnRoleConfig};
 use crate::topology::Mistakes;
-use crate::topology::plan::{LogPolicy, Plan, PlannedProcess, Settings, TurnEngine, TurnSettings};
+use crate::topology::plan::{Plan, PlannedProcess, Settings, TurnEngine, TurnSettings};
 use crate::topology::turn_file::{Access, TurnFile};
 use crate::turn::config::{PortRange, TurnConfig};
 use crate::turn::ice::{HOST, IceSource};
@@ -196,11 +196,7 @@ fn own(settings: &TurnSettings, place: Place, secret: String) -> [IceSource; 2] 
     }
     [
         IceSource::open(vec![format!("stun:{host}:{port}")]),
-        IceSource {
-            secret: Some(secret),
-            lifetime: settings.credential_lifetime,
-            ..IceSource::open(urls)
-        },
+        IceSource { secret: Some(secret), lifetime: settings.credential_lifetime, ..IceSource::open(urls) },
     ]
 }
 

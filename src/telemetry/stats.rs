@@ -19,6 +19,8 @@ pub struct Stats {
     pub system: System,
     /// Sums over all signaling servers.
     pub websocket: WebSocket,
+    /// Sums over all TURN servers.
+    pub turn: Turn,
     /// The same for each process by itself, by name.
     pub processes: BTreeMap<String, ProcessStats>,
 }
@@ -32,6 +34,8 @@ pub struct ProcessStats {
     pub system: System,
     /// Its WebSocket clients.
     pub websocket: WebSocket,
+    /// What it relays.
+    pub turn: Turn,
 }
 
 /// Traffic of the peer-to-peer network.
@@ -100,6 +104,27 @@ pub struct WebSocket {
     pub messages_received: u64,
 }
 
+/// Traffic of TURN servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Relay addresses that clients hold.
+    pub allocations: u64,
+    /// Payload sent to clients.
+    pub bytes_sent: u64,
+    /// Payload received from clients.
+    pub bytes_received: u64,
+    /// Packets sent to clients.
+    pub packets_sent: u64,
+    /// Packets received from clients.
+    pub packets_received: u64,
+    /// Packets thrown away, for all reasons.
+    pub dropped: u64,
+    /// Requests answered with an error, all codes.
+    pub refused: u64,
+    /// Requests of a named user with credentials that are not good.
+    pub auth_failures: u64,
+}
+
 impl Stats {
     /// The figures in gathered `families`.
     #[must_use]
@@ -120,11 +145,12 @@ impl Stats {
             // The traffic of a peer that is gone is still counted, but it is no connection.
             process.network.peer_connections.retain(|_, peer| peer.connected_since > 0);
         }
-        let Stats { network, system, websocket, processes } = &mut stats;
+        let Stats { network, system, websocket, turn, processes } = &mut stats;
         for process in processes.values() {
             network.add(&process.network);
             system.add(&process.system);
             websocket.add(&process.websocket);
+            turn.add(&process.turn);
         }
         stats
     }
@@ -137,7 +163,7 @@ impl ProcessStats {
         }
         // A float that is too large or negative becomes the nearest whole number there is.
         let whole = value as u64;
-        let Self { network, system, websocket } = self;
+        let Self { network, system, websocket, turn } = self;
         match name {
             "p2p_connected_peers" => network.connected_peers = whole,
             "p2p_messages_sent_total" => network.messages_sent = whole,
@@ -153,6 +179,15 @@ impl ProcessStats {
             "ws_connections_total" => websocket.total_connections = whole,
             "ws_messages_sent_total" => websocket.messages_sent = whole,
             "ws_messages_received_total" => websocket.messages_received = whole,
+            "turn_allocations" => turn.allocations = whole,
+            "turn_bytes_sent_total" => turn.bytes_sent = whole,
+            "turn_bytes_received_total" => turn.bytes_received = whole,
+            "turn_packets_sent_total" => turn.packets_sent = whole,
+            "turn_packets_received_total" => turn.packets_received = whole,
+            "turn_auth_failures_total" => turn.auth_failures = whole,
+            // One series for each reason or code.
+            "turn_dropped_total" => add(&mut turn.dropped, whole),
+            "turn_refused_total" => add(&mut turn.refused, whole),
             _ => {}
         }
     }
@@ -239,6 +274,19 @@ impl WebSocket {
     }
 }
 
+impl Turn {
+    fn add(&mut self, other: &Turn) {
+        add(&mut self.allocations, other.allocations);
+        add(&mut self.bytes_sent, other.bytes_sent);
+        add(&mut self.bytes_received, other.bytes_received);
+        add(&mut self.packets_sent, other.packets_sent);
+        add(&mut self.packets_received, other.packets_received);
+        add(&mut self.dropped, other.dropped);
+        add(&mut self.refused, other.refused);
+        add(&mut self.auth_failures, other.auth_failures);
+    }
+}
+
 fn add(sum: &mut u64, more: u64) {
     *sum = sum.saturating_add(more);
 }
@@ -269,6 +317,14 @@ pub const SHOWN: &[&Named] = &[
     &catalogue::WS_TOTAL_CONNECTIONS,
     &catalogue::WS_MESSAGES_SENT,
     &catalogue::WS_MESSAGES_RECEIVED,
+    &catalogue::TURN_ALLOCATIONS,
+    &catalogue::TURN_BYTES_SENT,
+    &catalogue::TURN_BYTES_RECEIVED,
+    &catalogue::TURN_PACKETS_SENT,
+    &catalogue::TURN_PACKETS_RECEIVED,
+    &catalogue::TURN_DROPPED,
+    &catalogue::TURN_REFUSED,
+    &catalogue::TURN_AUTH_FAILURES,
 ];
 
 #[cfg(test)]

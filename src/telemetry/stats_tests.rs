@@ -80,7 +80,7 @@ fn the_json_has_exactly_the_documented_keys() {
         keys.sort();
         keys.join(" ")
     };
-    assert_eq!(keys(""), "network processes system websocket");
+    assert_eq!(keys(""), "network processes system turn websocket");
     for at in ["", "/processes/a"] {
         assert_eq!(
             keys(&format!("{at}/network")),
@@ -90,6 +90,10 @@ fn the_json_has_exactly_the_documented_keys() {
         assert_eq!(
             keys(&format!("{at}/websocket")),
             "active_connections messages_received messages_sent total_connections"
+        );
+        assert_eq!(
+            keys(&format!("{at}/turn")),
+            "allocations auth_failures bytes_received bytes_sent dropped packets_received packets_sent refused"
         );
     }
     assert_eq!(

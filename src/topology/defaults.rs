@@ -20,9 +20,9 @@ pub(super) const TURN_RELAY_PORTS: TurnPorts = TurnPorts { min: 49_152, max: 65_
 /// Of the sixteen thousand ports above; each allocation takes one.
 pub(super) const TURN_MAX_ALLOCATIONS: u32 = 10_000;
 /// A browser makes one per network interface, transport and connection; a page has a few dozen connections at most.
-pub(super) const TURN_MAX_PER_USER: u32 = 32;
+pub(super) const TURN_MAX_PER_USER: u32 = 100;
 /// An office behind one address fits, a single stranger does not fill the server.
-pub(super) const TURN_MAX_PER_ADDRESS: u32 = 256;
+pub(super) const TURN_MAX_PER_ADDRESS: u32 = 1_000;
 /// Long enough for most calls, short enough that what leaks is soon worth nothing.
 pub(super) const TURN_CREDENTIAL_LIFETIME: Duration = Duration::from_secs(3_600);
 /// The first restart is immediate, the following are 0.1, 0.2, 0.4 … s apart: a process that dies as soon as it

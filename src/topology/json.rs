@@ -57,8 +57,9 @@ pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
         let at = line_start + error.column().saturating_sub(1);
         let said = error.to_string();
         let said = said.split(" at line ").next().unwrap_or_default();
-        Mistake::new(at..at + 1, format!("broken JSON: {said}"), "here")
-            .help("keys and texts stand in double quotes; a comma stands between two values, none after the last")
+        Mistake::new(at..at + 1, format!("broken JSON: {said}"), "here").help(
+            "keys and texts stand in double quotes; a comma stands between two values, none after the last",
+        )
     })?;
     let mut scan = Scan { text, at: 0 };
     // Only text that is JSON gets here.

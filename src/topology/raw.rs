@@ -408,12 +408,12 @@ tables! {
         #[schemars(extend("default" = 10_000))]
         max_allocations: Integer<1, 1_000_000>,
         /// How many of them one user may have.
-        #[schemars(extend("default" = 32))]
+        #[schemars(extend("default" = 100))]
         max_per_user: Integer<1, 100_000>,
         /// How many of them one IP address may have; an IPv6 address stands for its /64.
-        #[schemars(extend("default" = 256))]
+        #[schemars(extend("default" = 1_000))]
         max_per_address: Integer<1, 100_000>,
-        /// Bytes that one allocation may relay a second, both ways together: a number, or a string like `1 MiB`. Default: no limit.
+        /// Bytes of payload that one allocation may relay a second, each way: a number, or a string like `1 MiB`. Default: no limit.
         bytes_per_second: Size<1024, { 1 << 40 }>,
         /// How long the credentials hold that browsers are given.
         #[schemars(extend("default" = "1h"))]

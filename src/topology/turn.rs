@@ -32,18 +32,20 @@ impl Build<'_> {
             (Key::Absent, None | Some(Key::Absent)) => (defaults::TURN_PORT, at.span.clone()),
         };
         let tls = listens.then(|| self.turn_tls(raw)).flatten();
-        let tls_port = match (&tls, &raw.tls_port) {
-            (None, Key::Given(given)) if listens && matches!(raw.tls, Key::Absent) => {
-                let mistake = Mistake::new(given.span.clone(), "`tls_port` without a certificate", "needs `tls`");
-                self.mistakes.push(
-                    mistake.help("name the certificate's files: tls = { certificate = \"FILE\", key = \"FILE\" }"),
-                );
-                None
-            }
-            (None, _) => None,
-            (Some(_), Key::Given(given)) => Some((given.value.number(), given.span.clone())),
-            (Some(_), _) => Some((defaults::TURN_TLS_PORT, at.span.clone())),
-        };
+        let tls_port =
+            match (&tls, &raw.tls_port) {
+                (None, Key::Given(given)) if listens && matches!(raw.tls, Key::Absent) => {
+                    let mistake =
+                        Mistake::new(given.span.clone(), "`tls_port` without a certificate", "needs `tls`");
+                    self.mistakes.push(mistake.help(
+                        "name the certificate's files: tls = { certificate = \"FILE\", key = \"FILE\" }",
+                    ));
+                    None
+                }
+                (None, _) => None,
+                (Some(_), Key::Given(given)) => Some((given.value.number(), given.span.clone())),
+                (Some(_), _) => Some((defaults::TURN_TLS_PORT, at.span.clone())),
+            };
         if listens {
             self.claim_turn(declared, &port, Kind::Service);
             self.claim_turn(declared, &port, Kind::ServiceUdp);

@@ -122,9 +122,7 @@ impl TurnFile {
         let name = path.display().to_string();
         match String::from_utf8(bytes) {
             Ok(text) => Self::parse(&name, &text),
-            Err(_) => {
-                Err(Mistakes::of_file(path, Mistake::of_file(format!("{name} is not UTF-8 text"))))
-            }
+            Err(_) => Err(Mistakes::of_file(path, Mistake::of_file(format!("{name} is not UTF-8 text")))),
         }
     }
 
@@ -242,15 +240,11 @@ impl Check {
         let [urls, username, credential, secret] =
             self.members("turn", node, ["urls", "username", "credential", "secret"]);
         let before = self.mistakes.len();
-        let urls = urls
-            .map(|node| self.urls("turn.urls", node, &[Scheme::Turn, Scheme::Turns]))
-            .unwrap_or_default();
-        let [name, password, key] = [
-            ("turn.username", username),
-            ("turn.credential", credential),
-            ("turn.secret", secret),
-        ]
-        .map(|(path, node)| node.and_then(|node| self.text(path, node)));
+        let urls =
+            urls.map(|node| self.urls("turn.urls", node, &[Scheme::Turn, Scheme::Turns])).unwrap_or_default();
+        let [name, password, key] =
+            [("turn.username", username), ("turn.credential", credential), ("turn.secret", secret)]
+                .map(|(path, node)| node.and_then(|node| self.text(path, node)));
         if self.mistakes.len() > before {
             return None;
         }
@@ -368,8 +362,7 @@ impl Check {
     }
 }
 
-const ACCESS_HELP: &str =
-    "give \"username\" and \"credential\", or \"secret\" alone, which credentials of a limited time are made with";
+const ACCESS_HELP: &str = "give \"username\" and \"credential\", or \"secret\" alone, which credentials of a limited time are made with";
 const URL_HELP: &str = "write turn:HOST:PORT?transport=udp, turn:HOST:PORT?transport=tcp, turns:HOST:PORT or stun:HOST:PORT; port and transport may be left out";
 
 #[cfg(test)]

@@ -17,11 +17,8 @@ use crate::turn::cidr::Cidr;
 const MAX_REALM: usize = 127;
 
 /// The words for [`TurnEngine`].
-pub(super) const ENGINES: [(&str, TurnEngine); 3] = [
-    ("embedded", TurnEngine::Embedded),
-    ("coturn", TurnEngine::Coturn),
-    ("external", TurnEngine::External),
-];
+pub(super) const ENGINES: [(&str, TurnEngine); 3] =
+    [("embedded", TurnEngine::Embedded), ("coturn", TurnEngine::Coturn), ("external", TurnEngine::External)];
 
 /// Who relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,10 +38,9 @@ pub(super) fn validate(raw: &RawTopology, mistakes: &mut Vec<Mistake>) -> Option
         .chain(web.iter().map(|at| Declared::new(Role::Web, &at.span, &at.value.name, &never_counted)))
         .collect();
     if entries.is_empty() && mistakes.is_empty() {
-        mistakes
-            .push(Mistake::of_file("there is nothing to start: the topology has no processes").help(
-                "add [[bootnodes]], [[nodes]], [signaling], [web] or [turn]; `hippius init` writes an example",
-            ));
+        mistakes.push(Mistake::of_file("there is nothing to start: the topology has no processes").help(
+            "add [[bootnodes]], [[nodes]], [signaling], [web] or [turn]; `hippius init` writes an example",
+        ));
     }
     names::check(&entries, mistakes).ok()?;
     let (bootnode_names, rest) = entries.split_at(bootnodes.len());

@@ -10,6 +10,7 @@
 
 pub mod cidr;
 pub mod config;
+pub mod coturn;
 pub mod credentials;
 pub mod engine;
 pub mod figures;
@@ -20,7 +21,11 @@ mod io;
 mod nonce;
 mod ports;
 mod quota;
+pub mod ice;
+pub mod probe;
+pub mod secret;
 pub mod server;
+pub mod url;
 
 pub use config::TurnConfig;
 pub use figures::TurnFigures;

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod encoding;
 pub mod headers;
+pub mod ice;
 pub mod pages;
 pub mod server;
 pub mod site;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::WebConfig;
 use super::encoding::prefers_gzip;
-use super::headers;
+use super::{headers, ice};
 use super::site::{self, File, Site, SiteError};
 use crate::control::http::{self, Body, HEALTH, Limits, Remote};
 use crate::signaling;
@@ -25,6 +25,7 @@ use crate::telemetry::catalogue;
 use crate::telemetry::instruments::{TlsInstruments, WebInstruments};
 use crate::tls::TlsError;
 use crate::tls::secured::{Secured, Tls};
+use crate::turn::ice::IceSource;
 
 /// Connections at once. A page's dozen files come over six of them.
 const MAX_CONNECTIONS: usize = 1024;
@@ -81,7 +82,8 @@ impl WebServer {
         let secure = config.signaling_tls || tls.is_some();
         let signaling = config.signaling_port.map(|port| headers::Signaling { port, secure });
         let handler = move |request: Request<Incoming>, _: Remote| {
-            let response = answer(&request, &pages.site(), signaling);
+            let known = Known { site: &pages.site(), signaling, ice: &config.ice };
+            let response = answer(&request, &known);
             let status = i64::from(response.status().as_u16());
             instruments.requests.add(1, &[KeyValue::new("status", status)]);
             async move { response }
@@ -123,18 +125,16 @@ struct SignalingAddress {
     secure: bool,
 }
 
-/// `GET /ice`: the page's ICE servers and until when their credentials hold, in seconds since 1970.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct IceConfig {
-    ice_servers: [(); 0],
-    #[serde(rename = "expires_at")]
-    expires_at: Option<u64>,
+/// What requests are answered from.
+struct Known<'a> {
+    site: &'a Site,
+    signaling: Option<headers::Signaling>,
+    ice: &'a [IceSource],
 }
 
-fn answer(request: &Request<Incoming>, site: &Site, signaling: Option<headers::Signaling>) -> Response<Body> {
+fn answer(request: &Request<Incoming>, known: &Known<'_>) -> Response<Body> {
     let mut response = match *request.method() {
-        Method::GET | Method::HEAD => content(request.uri().path(), request.headers(), site, signaling),
+        Method::GET | Method::HEAD => content(request.uri().path(), request.headers(), known),
         _ => {
             let message = "only GET and HEAD are served here";
             let mut refusal = http::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
@@ -142,28 +142,23 @@ fn answer(request: &Request<Incoming>, site: &Site, signaling: Option<headers::S
             refusal
         }
     };
-    headers::protect(response.headers_mut(), request.headers(), signaling);
+    headers::protect(response.headers_mut(), request.headers(), known.signaling);
     if request.method() == Method::HEAD { without_body(response) } else { response }
 }
 
-fn content(
-    path: &str,
-    request: &HeaderMap,
-    site: &Site,
-    signaling: Option<headers::Signaling>,
-) -> Response<Body> {
+fn content(path: &str, request: &HeaderMap, known: &Known<'_>) -> Response<Body> {
     let mut response = match path {
         path if HEALTH.contains(&path) => http::text(StatusCode::OK, "ok\n"),
         "/config.json" => {
-            let signaling = signaling.map(|headers::Signaling { port, secure }| SignalingAddress {
+            let signaling = known.signaling.map(|headers::Signaling { port, secure }| SignalingAddress {
                 port,
                 path: signaling::PATH,
                 secure,
             });
             http::json(StatusCode::OK, &PageConfig { signaling })
         }
-        "/ice" => http::json(StatusCode::OK, &IceConfig { ice_servers: [], expires_at: None }),
-        path => match site.find(path) {
+        "/ice" => http::json(StatusCode::OK, &ice::servers(known.ice, request)),
+        path => match known.site.find(path) {
             Some(file) => return page_reply(file, request),
             None => http::error(StatusCode::NOT_FOUND, "not_found", "there is no such page"),
         },

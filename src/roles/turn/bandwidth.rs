@@ -127,9 +127,8 @@ pub(super) async fn run(
         let text = lines(&process, &figures(), SystemTime::now());
         let folder = config.log_file.parent().map(std::path::Path::to_owned);
         let written = tokio::task::spawn_blocking(move || {
-            let result = folder
-                .map_or(Ok(()), std::fs::create_dir_all)
-                .and_then(|()| writer.append(text.as_bytes()));
+            let result =
+                folder.map_or(Ok(()), std::fs::create_dir_all).and_then(|()| writer.append(text.as_bytes()));
             (writer, result)
         })
         .await;
@@ -163,8 +162,7 @@ mod tests {
     use crate::turn::figures::{AllocationFigures, DropReason};
 
     fn figures(received_bytes: u64) -> TurnFigures {
-        let traffic =
-            Traffic { received_bytes, received_packets: 2, sent_bytes: 30, sent_packets: 4 };
+        let traffic = Traffic { received_bytes, received_packets: 2, sent_bytes: 30, sent_packets: 4 };
         let live = AllocationFigures {
             id: 7,
             user: "0123456789abcdef".to_owned(),

@@ -5,7 +5,6 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +25,7 @@ use crate::roles::runtime::{Context, RoleError};
 use crate::supervisor::launch::reachable;
 use crate::supervisor::spawn;
 use crate::supervisor::state_dir::overwrite_private;
-use crate::token_bucket::TokenBucket;
+use crate::token_bucket::{Rate, TokenBucket};
 use crate::turn::config::TurnConfig;
 use crate::turn::coturn::config::text;
 use crate::turn::coturn::log::{Heard, Log};
@@ -40,7 +39,7 @@ const START: Duration = Duration::from_secs(20);
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 /// Its complaints that are passed on: so many at once, and a second. Strangers can make it complain.
-const COMPLAINTS: (u32, u32) = (20, 1);
+const COMPLAINTS: Rate = Rate::per_second(20, 1);
 
 /// Starts `turnserver` and waits until it answers.
 pub(super) async fn start(context: &Context, config: &TurnConfig) -> Result<Engine, RoleError> {
@@ -52,15 +51,15 @@ pub(super) async fn start(context: &Context, config: &TurnConfig) -> Result<Engi
         ))
     })?;
     let config = with_ports(config).map_err(RoleError::passing)?;
-    let listen = *config.listen.first().ok_or_else(|| RoleError::fatal("coturn needs an address to listen on"))?;
+    let listen =
+        *config.listen.first().ok_or_else(|| RoleError::fatal("coturn needs an address to listen on"))?;
     let written = text(&config, folder).map_err(RoleError::fatal)?;
     let file = folder.join("turnserver.conf");
     overwrite_private(&file, written.as_bytes())
         .map_err(|error| RoleError::passing(format!("cannot write {}: {error}", file.display())))?;
 
-    let child = Child::start(&program, &file).map_err(|error| {
-        RoleError::passing(format!("cannot start {}: {error}", program.display()))
-    })?;
+    let child = Child::start(&program, &file)
+        .map_err(|error| RoleError::passing(format!("cannot start {}: {error}", program.display())))?;
     let log = Arc::new(Mutex::new(Log::default()));
     let complaint = Arc::new(Mutex::new(None));
     let output = pipe::Receiver::from_owned_fd(child.output)
@@ -126,7 +125,9 @@ fn find(program: &str, path: Option<&OsStr>) -> Option<PathBuf> {
 /// `config` with ports in place of 0: coturn cannot tell which it was given.
 fn with_ports(config: &TurnConfig) -> io::Result<TurnConfig> {
     let mut config = config.clone();
-    for address in config.listen.iter_mut().chain(&mut config.tls_listen).filter(|address| address.port() == 0) {
+    for address in
+        config.listen.iter_mut().chain(&mut config.tls_listen).filter(|address| address.port() == 0)
+    {
         address.set_port(std::net::TcpListener::bind(*address)?.local_addr()?.port());
     }
     Ok(config)
@@ -183,8 +184,7 @@ async fn end(pid: Pid, children: &mut SignalStream) {
 /// Reads what the program says until it ends.
 async fn listen_to(output: pipe::Receiver, log: Arc<Mutex<Log>>, complaint: Arc<Mutex<Option<String>>>) {
     let mut lines = BufReader::new(output).split(b'\n');
-    let (burst, rate) = COMPLAINTS;
-    let mut bucket = TokenBucket::new(burst, rate, Instant::now());
+    let mut bucket = TokenBucket::full(COMPLAINTS, Instant::now());
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line);
         let heard = locked(&log).hear(&line);

@@ -46,7 +46,9 @@ async fn watch(servers: Vec<ServerUrl>, stop: CancellationToken) {
                 (Ok(()), Some(true)) | (Err(_), Some(false)) => {}
                 (Ok(()), _) => tracing::info!("{server} answers"),
                 (Err(error), _) => {
-                    tracing::warn!("{server} does not answer: {error}; browsers that need it will not connect");
+                    tracing::warn!(
+                        "{server} does not answer: {error}; browsers that need it will not connect"
+                    );
                 }
             }
             *known = Some(result.is_ok());

@@ -143,11 +143,7 @@ impl File {
     fn set(&mut self, key: &str, value: impl std::fmt::Display) {
         // Writing to a string cannot fail.
         let value = value.to_string();
-        let _ = if value == "true" {
-            writeln!(self.0, "{key}")
-        } else {
-            writeln!(self.0, "{key}={value}")
-        };
+        let _ = if value == "true" { writeln!(self.0, "{key}") } else { writeln!(self.0, "{key}={value}") };
     }
 }
 
@@ -248,7 +244,9 @@ mod tests {
         config.secret = None;
         config.users.insert("ada".to_owned(), "lovelace".into());
         let lines = written(&config);
-        for line in ["tls-listening-port=5349", "cert=c.pem", "pkey=k.pem", "lt-cred-mech", "user=ada:lovelace"] {
+        for line in
+            ["tls-listening-port=5349", "cert=c.pem", "pkey=k.pem", "lt-cred-mech", "user=ada:lovelace"]
+        {
             assert!(lines.iter().any(|written| written == line), "{line} is not in {lines:#?}");
         }
         assert!(!lines.iter().any(|line| line.starts_with("listening-ip") || line.starts_with("relay-ip")));

@@ -127,7 +127,8 @@ fn add(sum: &mut Traffic, more: Traffic) {
 
 /// The name in `username=<1795905079:ada>`, without its expiry.
 fn user(text: &str) -> &str {
-    let name = text.split_once("username=<").map_or("", |(_, rest)| rest.split('>').next().unwrap_or_default());
+    let name =
+        text.split_once("username=<").map_or("", |(_, rest)| rest.split('>').next().unwrap_or_default());
     name.split_once(':').map_or(name, |(_, name)| name)
 }
 
@@ -171,8 +172,12 @@ mod tests {
         let figures = log.figures();
         assert_eq!((figures.allocations, figures.allocated, figures.auth_failures), (1, 2, 1));
         assert_eq!(figures.refused_with(401), 2);
-        let expected =
-            Traffic { received_bytes: 510_000, received_packets: 1_020, sent_bytes: 510_000, sent_packets: 1_020 };
+        let expected = Traffic {
+            received_bytes: 510_000,
+            received_packets: 1_020,
+            sent_bytes: 510_000,
+            sent_packets: 1_020,
+        };
         assert_eq!(figures.traffic, expected);
         assert_eq!(figures.live[0].traffic, expected);
         assert_eq!(figures.live[0].id, 1_000_000_000_000_002);
@@ -192,8 +197,18 @@ mod tests {
     fn troubles_are_passed_on_and_rubbish_is_borne() {
         let mut log = Log::default();
         let trouble = "3: : ERROR: Cannot bind local socket to addr: Address already in use";
-        assert!(matches!(log.hear(trouble), Heard::Complaint(text) if text.starts_with("ERROR: Cannot bind")));
-        for rubbish in ["", ": : ", "session", "session : ", "session x: new, ", "session 1: peer usage: rb=x, sb=", "é: : session 9: new, username=<"] {
+        assert!(
+            matches!(log.hear(trouble), Heard::Complaint(text) if text.starts_with("ERROR: Cannot bind"))
+        );
+        for rubbish in [
+            "",
+            ": : ",
+            "session",
+            "session : ",
+            "session x: new, ",
+            "session 1: peer usage: rb=x, sb=",
+            "é: : session 9: new, username=<",
+        ] {
             assert_eq!(log.hear(rubbish), Heard::Counted, "{rubbish}");
         }
     }
