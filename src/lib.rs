@@ -12,8 +12,8 @@
 //!          spawn, notify, logs│                       │
 //!        ┌──────────┬─────────┴───┬───────────┐       │
 //!        ▼          ▼             ▼           ▼       │               roles/
-//!    bootnode    node-0 …     signaling      web ─────┘
-//!    p2p/        p2p/         signaling/     web/
+//!    bootnode    node-0 …     signaling      web, turn ┘
+//!    p2p/        p2p/         signaling/     web/, turn/
 //! ```
 //!
 //! Arrows of dependency run one way:

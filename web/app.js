@@ -100,6 +100,11 @@ async function configuration() {
   }
 }
 
+/** Credentials end; calls through a relay go on with the next ones. */
+ice.addEventListener("renewed", () => {
+  for (const peer of peers.values()) peer.link?.renew();
+});
+
 async function begin() {
   takeToken();
   view.paintSelf(identity);

@@ -9,7 +9,8 @@ const PAUSE_MS = 10_000;
 const LONGEST_MS = 24 * 3_600_000;
 const MAX_SERVERS = 16;
 
-export class IceServers {
+/** Events: `renewed`, once there are other servers or credentials than those that were given before. */
+export class IceServers extends EventTarget {
   #given = [];
   #fallback = [];
   /** Before anything was heard, and where nobody answers: always. */
@@ -65,7 +66,10 @@ export class IceServers {
       }
       if (!answer.ok) throw new Error(`/ice answers ${answer.status}`);
       const { iceServers, expires_at: end } = await answer.json();
+      const before = JSON.stringify(this.#given);
+      const known = this.#given.length > 0;
       this.#given = checked(iceServers);
+      if (known && JSON.stringify(this.#given) !== before) this.dispatchEvent(new Event("renewed"));
       if (!Number.isFinite(end)) {
         this.#staleAt = Infinity;
         return;

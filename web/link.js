@@ -95,6 +95,13 @@ export class Link extends EventTarget {
     if (this.state === "open" || this.state === "interrupted") this.#restartIce(this.#pc);
   }
 
+  /** There are new credentials: what a relay carries gets a place there with them, before the old ones end. */
+  renew() {
+    if (this.state !== "open" && this.state !== "interrupted") return;
+    if (this.meter.path === "turn") this.#restartIce(this.#pc);
+    else this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers: this.#ice.servers });
+  }
+
   /** An offer or answer of the peer. */
   onDescription(type, sdp) {
     // Data and nothing else: no microphone, camera or picture is ever part of it.

@@ -152,6 +152,7 @@ impl Child {
             listen: None,
             output: write.as_fd(),
             lifeline: lifeline.as_fd(),
+            scheduling: spawn::Scheduling::Eager,
         })?;
         Ok(Self { pid, output })
     }

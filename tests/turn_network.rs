@@ -1,0 +1,377 @@
+//! TURN servers of a running network, whichever engine relays: what browsers are told, what is counted, what a crash leaves. Coturn's
+//! own tools are the clients (Debian's package `coturn`).
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hippius::supervisor::lifecycle::State;
+use hippius::turn::credentials::password_of;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::figures::{figure, samples};
+use support::{DEADLINE, Network, http_get, text, wait_for, wait_until};
+
+/// A relay for tests on this machine alone.
+const LOOPBACK: &str = "allow = [\"127.0.0.0/8\"]\n";
+
+fn topology(turn: &str) -> String {
+    format!("[ports]\nweb = 0\nsignaling = 0\nmetrics = 0\nturn = 0\n[signaling]\n[web]\n[turn]\n{turn}")
+}
+
+/// A running network with a relay, whose traffic is written down often.
+fn up(turn: &str) -> Network {
+    let mut network = Network::new(&topology(turn));
+    write(&network, "config/turn_config.json", r#"{"monitoring": {"interval_ms": 100}}"#);
+    network.spawn(&[]);
+    network.wait_all_ready();
+    network
+}
+
+fn write(network: &Network, path: &str, text: &str) {
+    let path = network.dir().join(path);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+    fs::write(path, text).expect("writable");
+}
+
+/// The head and the JSON of `GET /ice`.
+fn ice(network: &Network) -> (String, Value) {
+    let url = network.process("web").addresses[0].replace("http://", "");
+    let mut stream = TcpStream::connect(&url).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    // By a name, as a browser does.
+    let port = url.rsplit(':').next().expect("a port");
+    write!(stream, "GET /ice HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n\r\n").expect("writable");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("readable");
+    let (head, body) = reply.split_once("\r\n\r\n").expect("a head");
+    (head.to_lowercase(), serde_json::from_str(body).expect("JSON"))
+}
+
+fn port_of(network: &Network) -> u16 {
+    let process = network.process("turn");
+    let address = process.addresses[0].strip_prefix("turn:127.0.0.1:").expect("a TURN address");
+    address.parse().expect("a port")
+}
+
+/// Coturn's peer, which sends everything back.
+struct Echo {
+    child: Child,
+    port: u16,
+}
+
+impl Echo {
+    fn start() -> Self {
+        let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let child = Command::new("turnutils_peer")
+            .args(["-L", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the package coturn is installed");
+        let probe = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        probe.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        wait_until("the peer answers", || {
+            let _ = probe.send_to(b"hello", ("127.0.0.1", port));
+            probe.recv(&mut [0; 16]).is_ok()
+        });
+        Self { child, port }
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const MESSAGES: u64 = 200;
+const LENGTH: u64 = 500;
+
+/// Sends messages through the relay to the peer and back, with the credentials that a browser would be given.
+fn exchange(network: &Network, echo: &Echo, more: &[&str]) -> Output {
+    let (_, told) = ice(network);
+    let turn = &told["iceServers"][1];
+    let (user, password) = (turn["username"].as_str().expect("a name"), turn["credential"].as_str().expect("one"));
+    Command::new("turnutils_uclient")
+        .args(["-e", "127.0.0.1", "-r", &echo.port.to_string(), "-p", &port_of(network).to_string(), "-X", "-c"])
+        .args(["-n", &MESSAGES.to_string(), "-l", &LENGTH.to_string(), "-z", "5", "-u", user, "-w", password])
+        .args(more)
+        .arg("127.0.0.1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the package coturn is installed")
+}
+
+#[track_caller]
+fn assert_exchanged(output: &Output) {
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    assert!(said.contains(&format!("tot_recv_msgs={MESSAGES}")), "{said}");
+}
+
+fn counted(network: &Network, name: &str) -> f64 {
+    figure(&network.metrics(), name, &[("process", "turn")]).unwrap_or(-1.0)
+}
+
+/// The newest line of the bandwidth log about all.
+fn total(network: &Network) -> Option<Value> {
+    let log = network.read("logs/turn_bandwidth.log");
+    let line = log.lines().rev().find(|line| line.contains("\"type\":\"total\""))?;
+    Some(serde_json::from_str(line).expect("JSON"))
+}
+
+#[test]
+fn browsers_are_told_of_the_relay_with_credentials_that_it_takes() {
+    let network = up(LOOPBACK);
+    let port = port_of(&network);
+    let (head, told) = ice(&network);
+    assert!(head.contains("cache-control: no-store"), "{head}");
+    assert_eq!(told["iceServers"][0]["urls"][0], format!("stun:127.0.0.1:{port}"));
+    let turn = &told["iceServers"][1];
+    assert_eq!(turn["urls"][0], format!("turn:127.0.0.1:{port}?transport=udp"));
+    assert_eq!(turn["urls"][1], format!("turn:127.0.0.1:{port}?transport=tcp"));
+    let secret = network.read("data/turn/secret");
+    let user = turn["username"].as_str().expect("a name");
+    assert_eq!(turn["credential"], password_of(secret.trim(), user));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+    let end = told["expires_at"].as_u64().expect("a time");
+    assert!((now + 3_000..=now + 3_600).contains(&end), "{end} at {now}");
+    assert!(user.starts_with(&format!("{end}:")), "{user}");
+    for file in ["secret", "config.toml"] {
+        let mode = fs::metadata(network.data().join("turn").join(file)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+
+    let echo = Echo::start();
+    assert_exchanged(&exchange(&network, &echo, &[]));
+    assert_exchanged(&exchange(&network, &echo, &["-t"]));
+    let expected = 2 * MESSAGES * LENGTH;
+    wait_until("the metrics count what was relayed", || {
+        counted(&network, "turn_bytes_sent_total") >= expected as f64
+            && counted(&network, "turn_bytes_received_total") >= expected as f64
+    });
+    wait_until("so does the log", || total(&network).is_some_and(|line| line["bytes_sent"].as_u64() >= Some(expected)));
+    let stats: Value =
+        serde_json::from_str(&http_get(&network.status().metrics.replace("/metrics", "/stats"))).expect("JSON");
+    assert!(stats["turn"]["bytes_sent"].as_u64() >= Some(expected), "{}", stats["turn"]);
+    assert_eq!(stats["turn"]["bytes_sent"], stats["processes"]["turn"]["turn"]["bytes_sent"]);
+    assert!(counted(&network, "turn_allocated_total") >= 2.0);
+
+    // Nobody's name or address is a label, and no credential is in a log.
+    let page = network.metrics();
+    for sample in samples(&page).iter().filter(|sample| sample.name.starts_with("turn_")) {
+        for (label, _) in &sample.labels {
+            assert!(["process", "role", "reason", "code"].contains(&label.as_str()), "{label}");
+        }
+    }
+    let credential = turn["credential"].as_str().expect("one");
+    for entry in fs::read_dir(network.dir().join("logs")).expect("logs") {
+        let log = fs::read_to_string(entry.expect("an entry").path()).expect("a text");
+        assert!(!log.contains(secret.trim()) && !log.contains(credential) && !log.contains(user), "{log}");
+    }
+    network.down();
+}
+
+#[test]
+fn a_relay_that_is_killed_comes_back_where_it_was_with_the_same_secret() {
+    let network = up(LOOPBACK);
+    let (before, port) = (network.process("turn"), port_of(&network));
+    network.signal(before.pid.expect("it runs"), Signal::SIGKILL);
+    network.wait_process("turn", "it is back", |now| now.generation > before.generation && now.state == State::Ready);
+    assert_eq!(port_of(&network), port);
+    assert_exchanged(&exchange(&network, &Echo::start(), &[]));
+    network.down();
+}
+
+#[test]
+fn signaling_tells_its_clients_of_the_relay() {
+    let network = up(LOOPBACK);
+    let address = network.process("signaling").addresses[0].replace("ws://", "");
+    let address = address.strip_suffix("/signal").expect("a path").to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let registered: Value = runtime.block_on(async {
+        use futures::{SinkExt, StreamExt};
+        use tokio_tungstenite::tungstenite::Message;
+        let stream = tokio::net::TcpStream::connect(&address).await.expect("it listens");
+        let url = format!("ws://{address}/signal");
+        let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("a WebSocket");
+        socket.send(Message::text(r#"{"type":"Register","payload":{"peer_id":"ada"}}"#)).await.expect("sent");
+        let next = tokio::time::timeout(DEADLINE, socket.next()).await.expect("in time");
+        let answer = next.expect("open").expect("a message").into_text().expect("text");
+        serde_json::from_str(&answer).expect("JSON")
+    });
+    assert_eq!(registered["type"], "Registered", "{registered}");
+    let turn = &registered["payload"]["ice_servers"][1];
+    assert_eq!(turn["urls"][0], format!("turn:127.0.0.1:{}?transport=udp", port_of(&network)));
+    let secret = network.read("data/turn/secret");
+    assert_eq!(turn["credential"], password_of(secret.trim(), turn["username"].as_str().expect("a name")));
+    network.down();
+}
+
+#[test]
+fn relaying_goes_on_when_the_bandwidth_log_cannot_be_written() {
+    let mut network = Network::new(&topology(LOOPBACK));
+    write(&network, "config/turn_config.json", r#"{"monitoring": {"interval_ms": 100}}"#);
+    // A folder in its place: nobody can write that, not even root.
+    fs::create_dir_all(network.dir().join("logs/turn_bandwidth.log")).expect("writable");
+    network.spawn(&[]);
+    network.wait_all_ready();
+    wait_until("failures are counted", || counted(&network, "turn_bandwidth_log_failures_total") >= 3.0);
+    assert_exchanged(&exchange(&network, &Echo::start(), &[]));
+    let log = network.read("logs/turn.log");
+    assert_eq!(log.matches("cannot be written").count(), 1, "told once: {log}");
+    fs::remove_dir(network.dir().join("logs/turn_bandwidth.log")).expect("empty");
+    wait_until("it is written again", || total(&network).is_some());
+    network.down();
+}
+
+#[test]
+fn coturn_relays_is_counted_and_never_outlives_its_role() {
+    let mut network = up(&format!("engine = \"coturn\"\nrealm = \"example.org\"\n{LOOPBACK}"));
+    let file = network.data().join("turn/turnserver.conf");
+    assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+    assert!(fs::read_to_string(&file).expect("a text").contains("realm=example.org"));
+    let echo = Echo::start();
+    assert_exchanged(&exchange(&network, &echo, &[]));
+    // Coturn tells what a session has carried when it ends.
+    let expected = (MESSAGES * LENGTH) as f64;
+    wait_until("what coturn carried is counted", || counted(&network, "turn_bytes_sent_total") >= expected);
+    assert!(counted(&network, "turn_allocated_total") >= 1.0);
+    assert!(counted(&network, "turn_refused_total") >= 0.0 || network.metrics().contains("turn_refused_total"));
+
+    let coturn = || {
+        let of = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        network.leftovers().into_iter().find(|pid| of(pid).starts_with(b"turnserver"))
+    };
+    // Its end is the role's end, which is started again.
+    let before = network.process("turn");
+    network.signal(coturn().expect("it runs"), Signal::SIGKILL);
+    let now = network.wait_process("turn", "coturn is back", |now| {
+        now.generation > before.generation && now.state == State::Ready
+    });
+    let exit = now.last_exit.as_ref().and_then(|exit| exit.message.clone()).unwrap_or_default();
+    assert!(exit.contains("turnserver was ended by SIGKILL"), "{exit}");
+    // And the role's end is its end.
+    let (old, before) = (coturn().expect("it runs"), network.process("turn"));
+    network.signal(before.pid.expect("it runs"), Signal::SIGKILL);
+    network.wait_process("turn", "the role is back", |now| {
+        now.generation > before.generation && now.state == State::Ready
+    });
+    assert!(!support::exists(old), "coturn outlived its role");
+    assert_exchanged(&exchange(&network, &echo, &[]));
+    // And the supervisor's.
+    network.signal(network.supervisor().as_raw(), Signal::SIGKILL);
+    network.wait_exit();
+    wait_until("nothing is left", || network.leftovers().is_empty());
+}
+
+#[test]
+fn a_missing_turnserver_is_told_with_its_package() {
+    let mut network = Network::new(&topology("engine = \"coturn\"\n"));
+    let up = network
+        .command(&["up", "topology.toml", "--timeout", "20s"])
+        .env("PATH", "/nonexistent")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let said = text(&up.stderr) + &text(&up.stdout);
+    assert!(!up.status.success(), "{said}");
+    assert!(said.contains("apt-get install coturn"), "{said}");
+    network.spawn(&[]);
+    network.signal(network.supervisor().as_raw(), Signal::SIGTERM);
+    network.wait_exit();
+}
+
+#[test]
+fn an_external_server_is_told_to_browsers_and_watched() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let config = format!(
+        r#"{{"stun": {{"urls": ["stun:127.0.0.1:{silent}"]}},
+            "turn": {{"urls": ["turn:127.0.0.1:{silent}?transport=udp"], "username": "ada", "credential": "lovelace"}}}}"#
+    );
+    let mut network = Network::new(&topology("engine = \"external\"\nconfig_file = \"relays.json\"\n").replace("turn = 0\n", ""));
+    write(&network, "relays.json", &config);
+    network.spawn(&[]);
+    network.wait_all_ready();
+    let (_, told) = ice(&network);
+    assert_eq!(told["iceServers"][0]["urls"][0], format!("stun:127.0.0.1:{silent}"));
+    let turn = &told["iceServers"][1];
+    assert_eq!((&turn["username"], &turn["credential"]), (&"ada".into(), &"lovelace".into()));
+    assert_eq!(told["expires_at"], Value::Null);
+    assert_eq!(network.process("turn").addresses, [format!("turn:127.0.0.1:{silent}?transport=udp")]);
+    wait_until("its silence is told", || network.read("logs/turn.log").contains("does not answer"));
+    // With a secret, credentials of a limited time.
+    write(&network, "relays.json", &config.replace(r#""username": "ada", "credential": "lovelace""#, r#""secret": "north""#));
+    network.run_ok(&["restart", "web"]);
+    network.wait_state("web", State::Ready);
+    let (_, told) = ice(&network);
+    let turn = &told["iceServers"][1];
+    assert_eq!(turn["credential"], password_of("north", turn["username"].as_str().expect("a name")));
+    assert!(told["expires_at"].is_u64());
+    network.down();
+}
+
+/// `check` and `up` say the same; `said` must be in both.
+#[track_caller]
+fn refused(turn: &str, file: Option<&str>, said: &[&str]) {
+    let network = Network::new(&topology(turn));
+    if let Some(text) = file {
+        write(&network, "config/turn_config.json", text);
+    }
+    for command in [&["check", "topology.toml"][..], &["up", "topology.toml"]] {
+        let output = network.run(command);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {errors}");
+        for said in said {
+            assert!(errors.contains(said), "{command:?}: {said} is not in\n{errors}");
+        }
+    }
+    assert!(!network.data().exists(), "nothing was started");
+}
+
+#[test]
+fn a_bad_configuration_is_refused_before_anything_starts() {
+    refused("allow = [\"10.0.0.0/40\"]\n", None, &["topology.toml:9:10", "no network of addresses"]);
+    let file = r#"{
+  "monitoring": { "interval_ms": 0 },
+  "turn": { "urls": ["turn:a.example", "http://b"], "secret": "" }
+}"#;
+    let said = ["config/turn_config.json:2:34", "must be from 100 to 3600000", "`turn.secret` is empty", "is no URL of a server", "3 mistakes"];
+    refused("", Some(file), &said);
+}
+
+#[test]
+fn a_secret_of_nothing_keeps_the_relay_from_starting() {
+    let mut network = Network::new(&topology("secret_file = \"secret\"\n"));
+    write(&network, "secret", " \n");
+    network.spawn(&[]);
+    let failed = wait_for("a reason", || {
+        let reason = network.try_status()?.processes.into_iter().find(|process| process.name == "turn")?.reason?;
+        reason.contains("is empty").then_some(reason)
+    });
+    assert!(failed.contains("secret"), "{failed}");
+    network.signal(network.supervisor().as_raw(), Signal::SIGTERM);
+    network.wait_exit();
+}
+
+#[test]
+fn a_role_by_itself_relays_and_keeps_a_secret_of_its_own() {
+    let folder = support::role::Folder::new();
+    let mut role = folder.start(folder.command(&["turn", "--listen", "127.0.0.1:0", "--allow", "127.0.0.0/8"]), "turn");
+    role.wait_ready();
+    let address = role.status()["addresses"][0].as_str().expect("an address").to_owned();
+    let port = address.rsplit(':').next().expect("a port").to_owned();
+    let output = Command::new("turnutils_stunclient").args(["-p", &port, "127.0.0.1"]).output().expect("coturn's tools");
+    assert!(text(&output.stdout).contains("UDP reflexive addr: 127.0.0.1"), "{}", text(&output.stdout));
+    assert!(Path::new(&folder.path("data/turn/secret")).exists());
+    role.stop(Signal::SIGTERM);
+}
