@@ -1,4 +1,4 @@
-//! One role in the foreground, by itself: `hippius bootnode`, `node`, `signaling`, `web`, `collector`.
+//! One role in the foreground, by itself: `hippius bootnode`, `node`, `signaling`, `web`, `turn`, `collector`.
 
 mod p2p_support;
 mod support;
@@ -41,6 +41,7 @@ fn every_role_serves_tells_about_itself_and_ends_well() {
         ("node", Signal::SIGINT),
         ("signaling", Signal::SIGTERM),
         ("web", Signal::SIGINT),
+        ("turn", Signal::SIGTERM),
         ("collector", Signal::SIGTERM),
     ] {
         let role = start(&folder, name, &[]);
@@ -172,6 +173,8 @@ fn a_wrong_configuration_is_named_with_its_key() {
         ("signaling", "[signaling]\nmax_clients = \"many\"\n", "max_clients"),
         ("web", "[web]\nlisten = \"nowhere\"\n", "listen"),
         ("collector", "[collector\n", "role.toml"),
+        ("turn", "[turn]\nengine = \"x\"\n", "engine"),
+        ("turn", "[turn.server]\nallow = [\"10.0.0.0/40\"]\n", "10.0.0.0/40"),
         ("node", "[process]\nnam = \"x\"\n", "nam"),
         ("node", "[log]\nfilter = \"a=b=c\"\n", "filter"),
     ] {
@@ -251,7 +254,7 @@ fn a_taken_port_is_an_error_that_names_it() {
     let folder = Folder::new();
     let (tcp, peer) = (format!("127.0.0.1:{port}"), format!("/ip4/127.0.0.1/tcp/{port}"));
     for (role, listen) in
-        [("web", &tcp), ("signaling", &tcp), ("collector", &tcp), ("node", &peer), ("bootnode", &peer)]
+        [("web", &tcp), ("signaling", &tcp), ("turn", &tcp), ("collector", &tcp), ("node", &peer), ("bootnode", &peer)]
     {
         let errors = failure(folder.command(&[role, "--listen", listen]));
         assert!(errors.contains(&port.to_string()), "{role}: {errors}");

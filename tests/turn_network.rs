@@ -47,7 +47,8 @@ fn ice(network: &Network) -> (String, Value) {
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     // By a name, as a browser does.
     let port = url.rsplit(':').next().expect("a port");
-    write!(stream, "GET /ice HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n\r\n").expect("writable");
+    write!(stream, "GET /ice HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n\r\n")
+        .expect("writable");
     let mut reply = String::new();
     stream.read_to_string(&mut reply).expect("readable");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head");
@@ -68,7 +69,8 @@ struct Echo {
 
 impl Echo {
     fn start() -> Self {
-        let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let port =
+            UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let child = Command::new("turnutils_peer")
             .args(["-L", "127.0.0.1", "-p", &port.to_string()])
             .stdin(Stdio::null())
@@ -100,9 +102,19 @@ const LENGTH: u64 = 500;
 fn exchange(network: &Network, echo: &Echo, more: &[&str]) -> Output {
     let (_, told) = ice(network);
     let turn = &told["iceServers"][1];
-    let (user, password) = (turn["username"].as_str().expect("a name"), turn["credential"].as_str().expect("one"));
+    let (user, password) =
+        (turn["username"].as_str().expect("a name"), turn["credential"].as_str().expect("one"));
     Command::new("turnutils_uclient")
-        .args(["-e", "127.0.0.1", "-r", &echo.port.to_string(), "-p", &port_of(network).to_string(), "-X", "-c"])
+        .args([
+            "-e",
+            "127.0.0.1",
+            "-r",
+            &echo.port.to_string(),
+            "-p",
+            &port_of(network).to_string(),
+            "-X",
+            "-c",
+        ])
         .args(["-n", &MESSAGES.to_string(), "-l", &LENGTH.to_string(), "-z", "5", "-u", user, "-w", password])
         .args(more)
         .arg("127.0.0.1")
@@ -159,9 +171,12 @@ fn browsers_are_told_of_the_relay_with_credentials_that_it_takes() {
         counted(&network, "turn_bytes_sent_total") >= expected as f64
             && counted(&network, "turn_bytes_received_total") >= expected as f64
     });
-    wait_until("so does the log", || total(&network).is_some_and(|line| line["bytes_sent"].as_u64() >= Some(expected)));
+    wait_until("so does the log", || {
+        total(&network).is_some_and(|line| line["bytes_sent"].as_u64() >= Some(expected))
+    });
     let stats: Value =
-        serde_json::from_str(&http_get(&network.status().metrics.replace("/metrics", "/stats"))).expect("JSON");
+        serde_json::from_str(&http_get(&network.status().metrics.replace("/metrics", "/stats")))
+            .expect("JSON");
     assert!(stats["turn"]["bytes_sent"].as_u64() >= Some(expected), "{}", stats["turn"]);
     assert_eq!(stats["turn"]["bytes_sent"], stats["processes"]["turn"]["turn"]["bytes_sent"]);
     assert!(counted(&network, "turn_allocated_total") >= 2.0);
@@ -186,7 +201,9 @@ fn a_relay_that_is_killed_comes_back_where_it_was_with_the_same_secret() {
     let network = up(LOOPBACK);
     let (before, port) = (network.process("turn"), port_of(&network));
     network.signal(before.pid.expect("it runs"), Signal::SIGKILL);
-    network.wait_process("turn", "it is back", |now| now.generation > before.generation && now.state == State::Ready);
+    network.wait_process("turn", "it is back", |now| {
+        now.generation > before.generation && now.state == State::Ready
+    });
     assert_eq!(port_of(&network), port);
     assert_exchanged(&exchange(&network, &Echo::start(), &[]));
     network.down();
@@ -246,7 +263,9 @@ fn coturn_relays_is_counted_and_never_outlives_its_role() {
     let expected = (MESSAGES * LENGTH) as f64;
     wait_until("what coturn carried is counted", || counted(&network, "turn_bytes_sent_total") >= expected);
     assert!(counted(&network, "turn_allocated_total") >= 1.0);
-    assert!(counted(&network, "turn_refused_total") >= 0.0 || network.metrics().contains("turn_refused_total"));
+    assert!(
+        counted(&network, "turn_refused_total") >= 0.0 || network.metrics().contains("turn_refused_total")
+    );
 
     let coturn = || {
         let of = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -298,7 +317,9 @@ fn an_external_server_is_told_to_browsers_and_watched() {
         r#"{{"stun": {{"urls": ["stun:127.0.0.1:{silent}"]}},
             "turn": {{"urls": ["turn:127.0.0.1:{silent}?transport=udp"], "username": "ada", "credential": "lovelace"}}}}"#
     );
-    let mut network = Network::new(&topology("engine = \"external\"\nconfig_file = \"relays.json\"\n").replace("turn = 0\n", ""));
+    let mut network = Network::new(
+        &topology("engine = \"external\"\nconfig_file = \"relays.json\"\n").replace("turn = 0\n", ""),
+    );
     write(&network, "relays.json", &config);
     network.spawn(&[]);
     network.wait_all_ready();
@@ -310,7 +331,11 @@ fn an_external_server_is_told_to_browsers_and_watched() {
     assert_eq!(network.process("turn").addresses, [format!("turn:127.0.0.1:{silent}?transport=udp")]);
     wait_until("its silence is told", || network.read("logs/turn.log").contains("does not answer"));
     // With a secret, credentials of a limited time.
-    write(&network, "relays.json", &config.replace(r#""username": "ada", "credential": "lovelace""#, r#""secret": "north""#));
+    write(
+        &network,
+        "relays.json",
+        &config.replace(r#""username": "ada", "credential": "lovelace""#, r#""secret": "north""#),
+    );
     network.run_ok(&["restart", "web"]);
     network.wait_state("web", State::Ready);
     let (_, told) = ice(&network);
@@ -345,7 +370,13 @@ fn a_bad_configuration_is_refused_before_anything_starts() {
   "monitoring": { "interval_ms": 0 },
   "turn": { "urls": ["turn:a.example", "http://b"], "secret": "" }
 }"#;
-    let said = ["config/turn_config.json:2:34", "must be from 100 to 3600000", "`turn.secret` is empty", "is no URL of a server", "3 mistakes"];
+    let said = [
+        "config/turn_config.json:2:34",
+        "must be from 100 to 3600000",
+        "`turn.secret` is empty",
+        "is no URL of a server",
+        "3 mistakes",
+    ];
     refused("", Some(file), &said);
 }
 
@@ -355,7 +386,8 @@ fn a_secret_of_nothing_keeps_the_relay_from_starting() {
     write(&network, "secret", " \n");
     network.spawn(&[]);
     let failed = wait_for("a reason", || {
-        let reason = network.try_status()?.processes.into_iter().find(|process| process.name == "turn")?.reason?;
+        let reason =
+            network.try_status()?.processes.into_iter().find(|process| process.name == "turn")?.reason?;
         reason.contains("is empty").then_some(reason)
     });
     assert!(failed.contains("secret"), "{failed}");
@@ -366,12 +398,20 @@ fn a_secret_of_nothing_keeps_the_relay_from_starting() {
 #[test]
 fn a_role_by_itself_relays_and_keeps_a_secret_of_its_own() {
     let folder = support::role::Folder::new();
-    let mut role = folder.start(folder.command(&["turn", "--listen", "127.0.0.1:0", "--allow", "127.0.0.0/8"]), "turn");
+    let mut role =
+        folder.start(folder.command(&["turn", "--listen", "127.0.0.1:0", "--allow", "127.0.0.0/8"]), "turn");
     role.wait_ready();
     let address = role.status()["addresses"][0].as_str().expect("an address").to_owned();
     let port = address.rsplit(':').next().expect("a port").to_owned();
-    let output = Command::new("turnutils_stunclient").args(["-p", &port, "127.0.0.1"]).output().expect("coturn's tools");
+    let output = Command::new("turnutils_stunclient")
+        .args(["-p", &port, "127.0.0.1"])
+        .output()
+        .expect("coturn's tools");
     assert!(text(&output.stdout).contains("UDP reflexive addr: 127.0.0.1"), "{}", text(&output.stdout));
     assert!(Path::new(&folder.path("data/turn/secret")).exists());
     role.stop(Signal::SIGTERM);
+
+    fs::write(folder.path("role.toml"), "[turn.server]\nsecret = \"\"\n").expect("writable");
+    let errors = support::role::failure(folder.command(&["turn", "--config", "role.toml"]));
+    assert!(errors.contains("`secret` is empty"), "{errors}");
 }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::cidr::Cidr;
 
 /// What is not relayed to unless `allow` says so (the special-purpose registries of IANA, RFC 6890).
-const DENIED: [Cidr; 29] = [
+pub(super) const DENIED: [Cidr; 29] = [
     Cidr::v4([0, 0, 0, 0], 8),                       // this network
     Cidr::v4([10, 0, 0, 0], 8),                      // private
     Cidr::v4([100, 64, 0, 0], 10),                   // carrier-grade NAT

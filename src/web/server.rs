@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::WebConfig;
 use super::encoding::prefers_gzip;
-use super::{headers, ice};
 use super::site::{self, File, Site, SiteError};
+use super::{headers, ice};
 use crate::control::http::{self, Body, HEALTH, Limits, Remote};
 use crate::signaling;
 use crate::telemetry::catalogue;
