@@ -253,9 +253,14 @@ fn a_taken_port_is_an_error_that_names_it() {
     let port = held.local_addr().unwrap().port();
     let folder = Folder::new();
     let (tcp, peer) = (format!("127.0.0.1:{port}"), format!("/ip4/127.0.0.1/tcp/{port}"));
-    for (role, listen) in
-        [("web", &tcp), ("signaling", &tcp), ("turn", &tcp), ("collector", &tcp), ("node", &peer), ("bootnode", &peer)]
-    {
+    for (role, listen) in [
+        ("web", &tcp),
+        ("signaling", &tcp),
+        ("turn", &tcp),
+        ("collector", &tcp),
+        ("node", &peer),
+        ("bootnode", &peer),
+    ] {
         let errors = failure(folder.command(&[role, "--listen", listen]));
         assert!(errors.contains(&port.to_string()), "{role}: {errors}");
     }

@@ -16,7 +16,7 @@ use hippius::turn::credentials::password_of;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::figures::{figure, samples};
-use support::{DEADLINE, Network, http_get, text, wait_for, wait_until};
+use support::{DEADLINE, Network, http_get, text, wait_until};
 
 /// A relay for tests on this machine alone.
 const LOOPBACK: &str = "allow = [\"127.0.0.0/8\"]\n";
@@ -381,18 +381,21 @@ fn a_bad_configuration_is_refused_before_anything_starts() {
 }
 
 #[test]
-fn a_secret_of_nothing_keeps_the_relay_from_starting() {
-    let mut network = Network::new(&topology("secret_file = \"secret\"\n"));
-    write(&network, "secret", " \n");
-    network.spawn(&[]);
-    let failed = wait_for("a reason", || {
-        let reason =
-            network.try_status()?.processes.into_iter().find(|process| process.name == "turn")?.reason?;
-        reason.contains("is empty").then_some(reason)
-    });
-    assert!(failed.contains("secret"), "{failed}");
-    network.signal(network.supervisor().as_raw(), Signal::SIGTERM);
-    network.wait_exit();
+fn a_secret_of_nothing_is_refused_before_anything_starts() {
+    let network = Network::new(&topology("secret_file = \"secret\"\n"));
+    for (content, said) in [(None, "No such file"), (Some(" \n"), "is empty"), (Some("a\nb\n"), "one line")] {
+        if let Some(content) = content {
+            write(&network, "secret", content);
+        }
+        let output = network.run(&["up", "topology.toml"]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(
+            errors.contains("the TURN server \"turn\" cannot be started") && errors.contains(said),
+            "{errors}"
+        );
+        assert!(!errors.contains("a\nb"), "a secret is not repeated: {errors}");
+    }
 }
 
 #[test]

@@ -290,7 +290,8 @@ export class Link extends EventTarget {
         if (this.state === "interrupted") this.#opened();
         break;
       case "disconnected":
-        this.#interrupted(RESTART_AFTER_MS);
+        // A relay that is silent for so long has most likely forgotten this side, and does not remember it by itself.
+        this.#interrupted(this.meter.path === "turn" ? 0 : RESTART_AFTER_MS);
         break;
       case "failed":
         this.#interrupted(0);

@@ -51,6 +51,14 @@ pub enum StartError {
     /// An address that is taken or cannot be had.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The secret of a TURN server, or the file that names external ones.
+    #[error("{what} cannot be started: {source}")]
+    Turn {
+        /// Which one, e.g. `the TURN server "turn"`.
+        what: String,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The folder of logs.
     #[error("cannot use the log folder {path}: {source}", path = .path.display())]
     Logs {
@@ -134,7 +142,11 @@ impl Supervisor {
                 }
             }
             let turn = match &process.settings {
-                Settings::Turn(settings) => turn::place(&what, settings)?,
+                Settings::Turn(settings) => {
+                    turn::prepare(&process.name, settings, state_dir.paths())
+                        .map_err(|source| StartError::Turn { what: what.clone(), source })?;
+                    turn::place(&what, settings)?
+                }
                 _ => None,
             };
             slots.push(Slot {

@@ -48,6 +48,18 @@ fn file(settings: &TurnSettings) -> Result<TurnFile, Mistakes> {
     }
 }
 
+/// Finds out whether what a server is to be told is of use, and makes its secret where it has none yet.
+///
+/// # Errors
+/// When the secret or the TURN file is of no use; the message says which.
+pub fn prepare(process: &str, settings: &TurnSettings, paths: &Paths) -> io::Result<()> {
+    file(settings).map_err(io::Error::other)?;
+    match settings.engine {
+        TurnEngine::External => Ok(()),
+        TurnEngine::Embedded | TurnEngine::Coturn => secret_of(process, settings, paths).map(drop),
+    }
+}
+
 /// Finds out whether a server's ports are free, and frees them again.
 ///
 /// # Errors
