@@ -167,9 +167,10 @@ fn documented_defaults_hold() {
     let mut checked = 0;
     for row in rows() {
         let Some(default) = default_value(&row) else { continue };
-        let absent = parse(&with(&row.table, &row.key, None, "")).unwrap_or_else(|m| panic!("{row:?}: {m}"));
-        let given =
-            parse(&with(&row.table, &row.key, Some(default), "")).unwrap_or_else(|m| panic!("{row:?}: {m}"));
+        let absent =
+            parse(&with(&row.table, &row.key, None, beside(&row))).unwrap_or_else(|m| panic!("{row:?}: {m}"));
+        let given = parse(&with(&row.table, &row.key, Some(default), beside(&row)))
+            .unwrap_or_else(|m| panic!("{row:?}: {m}"));
         let without_list = row.table == "Top level" && row.kind == "list of tables";
         if !without_list {
             assert_eq!(absent, given, "{row:?}");

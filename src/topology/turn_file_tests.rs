@@ -36,7 +36,7 @@ fn every_mistake_comes_with_its_place() {
         "turn_config.json:2:40: `stun.urls` must be a list of URLs, not a number",
         "turn_config.json:3:22: \"turn:a.example:0\" is no URL of a server: HOST or HOST:PORT",
         "turn_config.json:3:42: \"http://a\" is no URL of a server",
-        "turn_config.json:3:64: `turn.secret` is empty",
+        "turn_config.json:3:65: `turn.secret` is empty",
         "turn_config.json:4:34: `monitoring.interval_ms` is 0, must be from 100 to 3600000",
         "turn_config.json:4:48: `monitoring.enabled` must be true or false, not a string",
         "turn_config.json:4:55: unknown key `file`",
