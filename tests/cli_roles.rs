@@ -174,7 +174,7 @@ fn a_wrong_configuration_is_named_with_its_key() {
         ("web", "[web]\nlisten = \"nowhere\"\n", "listen"),
         ("collector", "[collector\n", "role.toml"),
         ("turn", "[turn]\nengine = \"x\"\n", "engine"),
-        ("turn", "[turn.server]\nallow = [\"10.0.0.0/40\"]\n", "10.0.0.0/40"),
+        ("turn", "[turn.server]\nallow = [\"10.0.0.0/40\"]\n", "allow"),
         ("node", "[process]\nnam = \"x\"\n", "nam"),
         ("node", "[log]\nfilter = \"a=b=c\"\n", "filter"),
     ] {

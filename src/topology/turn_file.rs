@@ -36,7 +36,7 @@ const MAX_TEXT: usize = 508;
 const INTERVAL: std::ops::RangeInclusive<u64> = 100..=3_600_000;
 
 /// What the file says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TurnFile {
     /// URLs of STUN servers.
     pub stun: Vec<String>,
@@ -96,12 +96,6 @@ impl Default for Monitoring {
             interval: Duration::from_secs(5),
             log_file: PathBuf::from("logs/turn_bandwidth.log"),
         }
-    }
-}
-
-impl Default for TurnFile {
-    fn default() -> Self {
-        Self { stun: Vec::new(), turn: None, monitoring: Monitoring::default() }
     }
 }
 

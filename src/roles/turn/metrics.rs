@@ -11,12 +11,15 @@ use super::Figures;
 use crate::telemetry::catalogue::{self, Metric};
 use crate::turn::figures::TurnFigures;
 
+/// Figures, and when they were read.
+type Moment = (Instant, Arc<TurnFigures>);
+
 /// One export asks for each metric by itself; they shall say the same.
 const SAME_MOMENT: Duration = Duration::from_millis(200);
 
 /// Registers the metrics, which are read from `figures` at each export. `failures` counts the bandwidth log's.
 pub(super) fn observe(meter: &Meter, figures: Figures, failures: Arc<AtomicU64>) {
-    let known: Arc<Mutex<Option<(Instant, Arc<TurnFigures>)>>> = Arc::default();
+    let known: Mutex<Option<Moment>> = Mutex::default();
     let read = move || {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         match &*known {
