@@ -18,7 +18,8 @@
 //!
 //! Arrows of dependency run one way:
 //! `cli → {supervisor, roles} → {topology, p2p, signaling, turn, web} → {telemetry, control}`.
-//! A domain module never imports a role, and nothing imports `cli`. `token_bucket` imports nothing and serves everybody.
+//! A domain module never imports a role, and nothing imports `cli`. `token_bucket` imports nothing and serves everybody; `tls`, beside the domains, serves
+//! those that listen.
 //!
 //! Where correctness is hard (a process's life, the signaling hub, the metric store) the logic is a
 //! plain struct without clock, socket or task; a thin loop around it owns the I/O.

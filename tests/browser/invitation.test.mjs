@@ -61,10 +61,9 @@ scene("who has an invitation comes in, as whom it is for, and everybody else rea
 
 scene("pages over https talk to a signaling server over wss", async (open) => {
   const base = process.env.SECURE_WEB_URL;
-  const [a, b] = [await open({ base }), await open({ base })];
+  const a = await open({ base });
   assert.equal(await a.evaluate(() => location.protocol), "https:");
-  await b.goto(`${base}/#peer=${await idOf(a)}`);
-  await b.reload();
+  const b = await open({ base, hash: `#peer=${await idOf(a)}` });
   await connected(b);
   await say(b, "over TLS");
   await a.locator(`[data-peer="${await idOf(b)}"]`).click();

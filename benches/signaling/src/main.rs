@@ -111,7 +111,7 @@ impl Client {
             let head = match bytes {
                 [_, 126, a, b, ..] => Some((4, usize::from(u16::from_be_bytes([*a, *b])))),
                 [_, 127, rest @ ..] => rest.first_chunk::<8>().map(|length| (10, u64::from_be_bytes(*length) as usize)),
-                [_, length @ 0..126, ..] => Some((2, usize::from(*length))),
+                [_, length @ 0..=125, ..] => Some((2, usize::from(*length))),
                 _ => None,
             };
             if let Some((head, length)) = head
