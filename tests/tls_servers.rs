@@ -1,5 +1,6 @@
 //! Signaling and pages over TLS: real handshakes, renewed certificates, and those who never finish a handshake.
 
+mod support;
 mod support_signaling;
 
 use std::fs;
@@ -18,6 +19,7 @@ use hippius::web::{WebConfig, WebServer};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use support::{Network, wait_until};
 use support_signaling::client::{Bench, DEADLINE};
 use support_signaling::metrics::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -152,6 +154,54 @@ async fn who_does_not_shake_hands_is_cut_off_counted_and_in_nobodys_way() {
     join(&bench, &files.certificate, "c").await.unwrap();
 }
 
+/// What a web server with the certificate in the file `trusted` answers.
+async fn get(address: SocketAddr, trusted: &Path, path: &str) -> String {
+    let mut stream = secure(address, trusted).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+#[test]
+fn a_topology_brings_certificates_tokens_and_pages_to_its_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = write_certificate(folder.path());
+    let (pages, tokens) = (folder.path().join("pages"), folder.path().join("tokens"));
+    fs::create_dir(&pages).unwrap();
+    fs::write(pages.join("index.html"), "a page of my own").unwrap();
+    fs::write(&tokens, "0123456789abcdef".repeat(4)).unwrap();
+    let tls = format!("tls = {{ certificate = {:?}, key = {:?} }}", files.certificate, files.key);
+    let network = Network::up(&format!(
+        "[ports]\nweb = 0\nsignaling = 0\nmetrics = 0\n[signaling]\n{tls}\ntoken_secret_file = {tokens:?}\n\
+         [web]\n{tls}\npages = {pages:?}\n"
+    ));
+    wait_until("the URLs are printed", || network.read("up.out").contains("Ctrl-C stops everything"));
+    let status = network.status();
+    let address = |name: &str, scheme: &str| -> SocketAddr {
+        let process = status.processes.iter().find(|process| process.name == name).unwrap();
+        let rest = process.addresses[0].strip_prefix(scheme).unwrap_or_else(|| panic!("{process:?}"));
+        rest.split('/').next().unwrap().parse().unwrap()
+    };
+    let (web, signaling) = (address("web", "https://"), address("signaling", "wss://"));
+    let out = network.read("up.out");
+    assert!(out.contains(&format!("https://localhost:{}", web.port())), "{out}");
+    assert!(out.contains(&format!("wss://localhost:{}/signal", signaling.port())), "{out}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        assert!(get(web, &files.certificate, "/").await.ends_with("a page of my own"));
+        let config = get(web, &files.certificate, "/config.json").await;
+        let expected =
+            format!(r#"{{"signaling":{{"port":{},"path":"/signal","secure":true}}}}"#, signaling.port());
+        assert!(config.ends_with(&expected), "{config}");
+        let stream = secure(signaling, &files.certificate).await.unwrap();
+        let (mut socket, _) = client_async("wss://localhost/signal", stream).await.unwrap();
+        say(&mut socket, json!({"type": "Register", "payload": {"peer_id": "a"}})).await;
+        assert_eq!(hear(&mut socket).await["payload"]["code"], "token_required");
+    });
+}
+
 #[tokio::test]
 async fn pages_come_over_https_and_send_their_visitors_to_wss() {
     let folder = tempfile::tempdir().unwrap();
@@ -161,14 +211,7 @@ async fn pages_come_over_https_and_send_their_visitors_to_wss() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (own, tls) = (WebInstruments::new(&metrics.meter()), TlsInstruments::new(&metrics.meter()));
     let web = WebServer::start(listener, config, own, tls).unwrap();
-    let ask = async |path: &str| {
-        let mut stream = secure(web.local_addr(), &files.certificate).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-        answer
-    };
+    let ask = async |path: &str| get(web.local_addr(), &files.certificate, path).await;
     let page = ask("/").await;
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("</html>"), "{page}");
     assert!(page.contains("connect-src 'self' wss://localhost:18001;"), "{page}");

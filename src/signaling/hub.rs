@@ -118,6 +118,17 @@ pub enum Action {
     },
 }
 
+/// The way of a message from one peer to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The receiver's connection.
+    pub target: ClientId,
+    /// The sender's registered id.
+    pub from: Id,
+    /// The receiver's.
+    pub to: Id,
+}
+
 /// Where a connected client is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seat {
@@ -185,6 +196,18 @@ impl Hub {
         actions
     }
 
+    /// Where a message goes that `client` sends to `to`, saying that it is `from`. `None` if it goes nowhere: then [`Hub::on_event`] says why.
+    #[must_use]
+    pub fn route(&self, client: ClientId, from: Option<&str>, to: &str) -> Option<Route> {
+        let Seat::At { room, peer } = self.clients.get(&client)? else { return None };
+        if from.is_some_and(|from| from != peer.as_str()) {
+            return None;
+        }
+        let (to, member) = self.rooms.find(room, to)?;
+        let target = member.client.filter(|target| *target != client)?;
+        Some(Route { target, from: peer.clone(), to: to.clone() })
+    }
+
     /// When the next [`Event::Tick`] is due; it may turn out to have nothing to do.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
@@ -223,17 +246,17 @@ impl Hub {
                 refuse(client, ErrorCode::AlreadyRegistered, message, None)
             }
             ClientMessage::Offer(Description { from, to, sdp }) => {
-                self.relay(client, (room, peer), from, to, |from, to| {
+                self.relay(client, peer, from, to, |from, to| {
                     ServerMessage::Offer(Description { from: Some(from), to, sdp })
                 })
             }
             ClientMessage::Answer(Description { from, to, sdp }) => {
-                self.relay(client, (room, peer), from, to, |from, to| {
+                self.relay(client, peer, from, to, |from, to| {
                     ServerMessage::Answer(Description { from: Some(from), to, sdp })
                 })
             }
             ClientMessage::IceCandidate(Candidate { from, to, candidate }) => {
-                self.relay(client, (room, peer), from, to, |from, to| {
+                self.relay(client, peer, from, to, |from, to| {
                     ServerMessage::IceCandidate(Candidate { from: Some(from), to, candidate })
                 })
             }
@@ -303,27 +326,23 @@ impl Hub {
         }
     }
 
-    /// Passes on what `peer` in `room` sends to `to`, or says why not.
+    /// Passes on what `peer` sends to `to`, or says why not.
     fn relay(
         &self,
         client: ClientId,
-        (room, peer): (&Id, &Id),
+        peer: &Id,
         from: Option<Id>,
         to: Id,
         message: impl FnOnce(Id, Id) -> ServerMessage,
     ) -> Action {
-        if from.is_some_and(|from| from != *peer) {
+        if from.as_ref().is_some_and(|from| from != peer) {
             let message = format!("from must be {peer}, the id this connection registered");
             return refuse(client, ErrorCode::FromMismatch, message, Some(to));
         }
-        let target = self.rooms.get(room, &to).and_then(|member| member.client).filter(|t| *t != client);
-        match target {
-            Some(target) => Action::Relay {
-                from: client,
-                to: target,
-                message: message(peer.clone(), to.clone()),
-                peer: to,
-            },
+        match self.route(client, from.as_ref().map(Id::as_str), to.as_str()) {
+            Some(Route { target, from, to: peer }) => {
+                Action::Relay { from: client, to: target, message: message(from, to), peer }
+            }
             None => {
                 let message = format!("{to} is not connected");
                 refuse(client, ErrorCode::UnknownPeer, message, Some(to))

@@ -7,7 +7,7 @@
 //!
 //! [`wire`] is the protocol as types, [`hub`] decides, [`limits`] bounds what a client may do, [`origin`] says whose pages
 //! may connect, [`token`] who may
-//! register where that is asked for, `joins` how often, `session` is the task of one WebSocket, `shared` carries out what the hub decides, [`server`] listens. The
+//! register where that is asked for, `joins` how often, `session` is the task of one WebSocket, `relayed` is the quick way for what is only passed on, `shared` carries out what the hub decides, [`server`] listens. The
 //! protocol is described in `docs/signaling.md`. Knows nothing of roles, processes or web pages.
 
 pub mod config;
@@ -18,6 +18,7 @@ pub mod names;
 pub mod origin;
 mod presence;
 mod refusal;
+mod relayed;
 mod reports;
 pub mod secrets;
 pub mod server;

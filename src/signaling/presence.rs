@@ -40,6 +40,11 @@ impl Rooms {
         self.rooms.get(room)?.get(peer)
     }
 
+    /// A member and its id, by what somebody calls it.
+    pub(super) fn find(&self, room: &Id, peer: &str) -> Option<(&Id, &Member)> {
+        self.rooms.get(room)?.get_key_value(peer)
+    }
+
     pub(super) fn get_mut(&mut self, room: &Id, peer: &Id) -> Option<&mut Member> {
         self.rooms.get_mut(room)?.get_mut(peer)
     }

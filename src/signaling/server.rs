@@ -84,8 +84,8 @@ impl SignalingServer {
             header_timeout: config.register_timeout,
             write_timeout: Some(config.write_timeout),
         };
-        let shared = Shared::new(config, secrets.clone(), instruments);
         let (stop, kill) = (CancellationToken::new(), CancellationToken::new());
+        let shared = Shared::new(config, secrets.clone(), instruments, kill.clone());
         let sessions = TaskTracker::new();
         sessions.spawn(Arc::clone(&shared).keep_time(stop.clone()));
         if let Some(secrets) = secrets {
@@ -229,7 +229,7 @@ impl Desk {
         let upgrade = hyper::upgrade::on(&mut request);
         let (shared, kill) = (Arc::clone(&self.shared), self.kill.clone());
         self.sessions.spawn(async move {
-            let Ok(upgraded) = upgrade.await else { return };
+            let Some(Ok(upgraded)) = kill.run_until_cancelled(upgrade).await else { return };
             let config = WebSocketConfig::default()
                 .max_message_size(Some(MAX_MESSAGE_BYTES))
                 .max_frame_size(Some(MAX_MESSAGE_BYTES))
@@ -238,13 +238,10 @@ impl Desk {
                 .write_buffer_size(4 * 1024);
             let socket =
                 WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-            let served = async {
-                match seat {
-                    Ok(_held) => session::run(socket, (address, host), shared).await,
-                    Err(full) => session::turn_away(socket, limits::close_reason(full), &shared).await,
-                }
-            };
-            kill.run_until_cancelled(served).await;
+            match seat {
+                Ok(_held) => session::run(socket, (address, host), shared).await,
+                Err(full) => session::turn_away(socket, limits::close_reason(full), &shared).await,
+            }
         });
     }
 }

@@ -4,10 +4,12 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -64,7 +66,7 @@ pub(super) async fn run<S>(
             if let Some(counted) = refusal::of_close(reason) {
                 shared.count_refused(counted);
             }
-            close(socket, reason).await;
+            close(socket, reason, &shared).await;
         }
     }
 }
@@ -77,20 +79,20 @@ where
     if let Some(counted) = refusal::of_close(reason) {
         shared.count_refused(counted);
     }
-    close(socket, reason).await;
+    close(socket, reason, shared).await;
 }
 
-async fn close<S>(mut socket: WebSocketStream<S>, reason: CloseReason)
+async fn close<S>(mut socket: WebSocketStream<S>, reason: CloseReason, shared: &Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let frame = CloseFrame { code: CloseCode::from(reason.code()), reason: reason.as_str().into() };
-    let _ = timeout(CLOSE_TIMEOUT, async {
+    let farewell = timeout(CLOSE_TIMEOUT, async {
         socket.close(Some(frame)).await?;
         while let Some(Ok(_)) = socket.next().await {}
         Ok::<_, Error>(())
-    })
-    .await;
+    });
+    let _ = shared.kill.run_until_cancelled(farewell).await;
 }
 
 struct Session<S> {
@@ -105,12 +107,10 @@ struct Session<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn serve(&mut self) -> End {
         let timer = tokio::time::sleep_until(self.next_deadline());
-        // Made once: to begin and to end waiting costs more than the wait.
-        let cut = self.inbox.cut.clone().cancelled_owned();
-        tokio::pin!(timer, cut);
+        tokio::pin!(timer);
         loop {
+            // Whatever ends a session from outside shows in its queue.
             let ended = tokio::select! {
-                () = cut.as_mut() => Some(End::SlowReader),
                 outgoing = self.inbox.queue.recv() => match outgoing {
                     Some(Outgoing::Text(text)) => self.write(text).await.err(),
                     Some(Outgoing::Close(reason)) => Some(End::Server(reason)),
@@ -145,7 +145,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if now.duration_since(self.pinged_at) >= self.shared.config.ping_interval {
             self.pinged_at = now;
             let ping = self.socket.send(Message::Ping(Bytes::new()));
-            return sent(timeout(self.shared.config.write_timeout, ping).await);
+            let sending =
+                self.shared.kill.run_until_cancelled(timeout(self.shared.config.write_timeout, ping));
+            return sending.await.map_or(Err(End::Client(Departure::Lost)), sent);
         }
         Ok(())
     }
@@ -153,9 +155,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Writes `first` and what else is queued by now, then flushes once.
     async fn write(&mut self, first: Utf8Bytes) -> Result<(), End> {
         let (socket, inbox, shared) = (&mut self.socket, &mut self.inbox, &self.shared);
-        let cut = inbox.cut.clone();
-        let mut closing = None;
+        let cut = Arc::clone(&inbox.cut);
+        if cut.is_off() {
+            return Err(End::SlowReader);
+        }
         let batch = async {
+            let mut closing = None;
             let mut next = Some(first);
             let mut count = 0;
             while let Some(text) = next.take() {
@@ -169,15 +174,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
             }
             shared.instruments.messages_sent.add(count, &[]);
-            socket.flush().await
+            socket.flush().await.map(|()| closing)
         };
-        tokio::select! {
-            // Most writes are over at once, and then there is nothing to wait for beside them.
-            biased;
-            result = timeout(shared.config.write_timeout, batch) => sent(result)?,
-            () = cut.cancelled() => return Err(End::SlowReader),
-        }
-        closing.map_or(Ok(()), |reason| Err(End::Server(reason)))
+        tokio::pin!(batch);
+        // Most writes are over at once, and then nothing has to be set up to wait for.
+        let result = match futures::poll!(batch.as_mut()) {
+            Poll::Ready(result) => Ok(result),
+            Poll::Pending => tokio::select! {
+                result = timeout(shared.config.write_timeout, batch) => result,
+                () = cut.wait() => return Err(End::SlowReader),
+                () = shared.kill.cancelled() => return Err(End::Client(Departure::Lost)),
+            },
+        };
+        sent(result)?.map_or(Ok(()), |reason| Err(End::Server(reason)))
     }
 
     fn read(&mut self, incoming: Option<Result<Message, Error>>) -> Result<(), End> {
@@ -205,6 +214,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         match message {
             Message::Text(text) => {
                 self.shared.instruments.messages_received.add(1, &[]);
+                if self.shared.pass_on(client, &text) {
+                    return Ok(());
+                }
                 match wire::parse(&text) {
                     Ok(message) => self.shared.receive(client, message),
                     Err(error) => self.shared.refuse(client, error),
@@ -236,9 +248,9 @@ fn broken(error: &Error) -> End {
 }
 
 /// What the result of a write means.
-fn sent(result: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), End> {
+fn sent<T>(result: Result<Result<T, Error>, Elapsed>) -> Result<T, End> {
     match result {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(done)) => Ok(done),
         // The connection has a time limit of its own below this one, which may be the first to run out.
         Ok(Err(Error::Io(error))) if error.kind() == io::ErrorKind::TimedOut => Err(End::SlowReader),
         Ok(Err(_)) => Err(End::Client(Departure::Lost)),

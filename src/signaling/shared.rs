@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -16,8 +16,10 @@ use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::config::SignalingConfig;
-use super::hub::{Action, ClientId, Counts, Event, Hub, HubLimits};
+use super::hub::{Action, ClientId, Counts, Event, Hub, HubLimits, Route};
+use super::names::Id;
 use super::refusal;
+use super::relayed::Relayed;
 use super::secrets::Secrets;
 use super::wire::{ClientMessage, CloseReason, ErrorCode, ErrorReply, ServerMessage};
 use crate::telemetry::catalogue;
@@ -37,9 +39,35 @@ pub(super) enum Outgoing {
 struct Outbox {
     queue: mpsc::Sender<Outgoing>,
     bytes: Arc<AtomicUsize>,
-    cut: CancellationToken,
+    cut: Arc<Cut>,
     /// The name that the client has reached us by.
     host: Option<String>,
+}
+
+/// Tells a session that its client is cut off. Whenever it does, there is also something in the queue, or the queue is closed.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    is: AtomicBool,
+    told: Notify,
+}
+
+impl Cut {
+    fn off(&self) {
+        self.is.store(true, Ordering::Relaxed);
+        self.told.notify_one();
+    }
+
+    /// Whether it is so.
+    pub(super) fn is_off(&self) -> bool {
+        self.is.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is; for one who waits.
+    pub(super) async fn wait(&self) {
+        while !self.is_off() {
+            self.told.notified().await;
+        }
+    }
 }
 
 /// The writer's end of a client's queue.
@@ -47,8 +75,8 @@ struct Outbox {
 pub(super) struct Inbox {
     pub(super) client: ClientId,
     pub(super) queue: mpsc::Receiver<Outgoing>,
-    /// Cancelled once the queue has overflowed.
-    pub(super) cut: CancellationToken,
+    /// Told once the queue has overflowed.
+    pub(super) cut: Arc<Cut>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -66,6 +94,8 @@ pub(super) struct Shared {
     /// Who has signed the tokens; `None`: everybody may register.
     secrets: Option<Arc<Secrets>>,
     pub(super) instruments: SignalingInstruments,
+    /// Ends what a session waits for, once a shutdown has taken too long.
+    pub(super) kill: CancellationToken,
     state: Mutex<State>,
     /// Told when the hub's next deadline has moved forward.
     sooner: Notify,
@@ -94,6 +124,7 @@ impl Shared {
         config: SignalingConfig,
         secrets: Option<Arc<Secrets>>,
         instruments: SignalingInstruments,
+        kill: CancellationToken,
     ) -> Arc<Self> {
         let max_clients = config.max_clients as usize;
         let limits = HubLimits {
@@ -114,14 +145,14 @@ impl Shared {
         record_webrtc(&instruments, Counts::default());
         catalogue::WS_REFUSED.start_at_zero(&instruments.refused, refusal::all());
         instruments.active_connections.record(0, &[]);
-        Arc::new(Self { config, secrets, instruments, state: Mutex::new(state), sooner: Notify::new() })
+        Arc::new(Self { config, secrets, instruments, kill, state: Mutex::new(state), sooner: Notify::new() })
     }
 
     /// Takes in a new connection, which counts for `address`.
     pub(super) fn connect(&self, address: Option<IpAddr>) -> Inbox {
         let (sender, queue) = mpsc::channel(self.config.queue_messages.max(2) as usize);
-        let (bytes, cut) = (Arc::default(), CancellationToken::new());
-        let outbox = Outbox { queue: sender, bytes: Arc::clone(&bytes), cut: cut.clone(), host: None };
+        let (bytes, cut): (Arc<AtomicUsize>, Arc<Cut>) = Default::default();
+        let outbox = Outbox { queue: sender, bytes: Arc::clone(&bytes), cut: Arc::clone(&cut), host: None };
         let mut state = self.lock();
         let client = ClientId(state.next_client);
         state.next_client += 1;
@@ -151,6 +182,17 @@ impl Shared {
         state.active -= 1;
         self.instruments.active_connections.record(state.active, &[]);
         self.decide(&mut state, event);
+    }
+
+    /// Passes a text on as it is, if it is for another client and may go there; otherwise somebody has to read it.
+    pub(super) fn pass_on(&self, client: ClientId, text: &str) -> bool {
+        let Some(relayed) = Relayed::read(text) else { return false };
+        let mut state = self.lock();
+        let Some(Route { target, from, to }) = state.hub.route(client, relayed.from, relayed.to) else {
+            return false;
+        };
+        self.relay(&mut state, (client, target), to, relayed.encode(&from).into());
+        true
     }
 
     /// Takes a message in, if it needs no token or has a good one.
@@ -184,7 +226,7 @@ impl Shared {
         state.draining = Some(reason);
         for outbox in state.outboxes.values() {
             if outbox.queue.try_send(Outgoing::Close(reason)).is_err() {
-                outbox.cut.cancel();
+                outbox.cut.off();
             }
         }
     }
@@ -244,21 +286,13 @@ impl Shared {
             }
             Action::Relay { from, to, peer, message } => {
                 let Some(text) = encode(&message) else { return };
-                let taken =
-                    state.outboxes.get(&to).is_some_and(|outbox| self.fits(outbox, &text, Share::Half));
-                if taken {
-                    self.push(state, to, text);
-                } else {
-                    let message = format!("{peer} does not read fast enough; try again later");
-                    let error = ErrorReply { code: ErrorCode::PeerBusy, message, to: Some(peer) };
-                    self.send(state, from, &ServerMessage::Error(error));
-                }
+                self.relay(state, (from, to), peer, text);
             }
             Action::Close { client, reason } => {
                 if let Some(outbox) = state.outboxes.remove(&client)
                     && outbox.queue.try_send(Outgoing::Close(reason)).is_err()
                 {
-                    outbox.cut.cancel();
+                    outbox.cut.off();
                 }
             }
         }
@@ -270,6 +304,23 @@ impl Shared {
         let told = ice::for_client(&self.config.ice, host, SystemTime::now());
         // Texts alone, which are always JSON.
         told.ice_servers.iter().filter_map(|server| serde_json::to_value(server).ok()).collect()
+    }
+
+    /// Queues what one client sends another, `peer`, or tells the sender that there is no room.
+    fn relay(&self, state: &mut State, (from, to): (ClientId, ClientId), peer: Id, text: Utf8Bytes) {
+        let taken = state.outboxes.get(&to).is_some_and(|outbox| {
+            let fits = self.fits(outbox, &text, Share::Half);
+            if fits {
+                outbox.bytes.fetch_add(text.len(), Ordering::Relaxed);
+            }
+            // Half of its slots are free.
+            fits && outbox.queue.try_send(Outgoing::Text(text)).is_ok()
+        });
+        if !taken {
+            let message = format!("{peer} does not read fast enough; try again later");
+            let error = ErrorReply { code: ErrorCode::PeerBusy, message, to: Some(peer) };
+            self.send(state, from, &ServerMessage::Error(error));
+        }
     }
 
     fn send(&self, state: &mut State, client: ClientId, message: &ServerMessage) {
@@ -288,7 +339,7 @@ impl Shared {
         let fits = self.fits(outbox, &text, Share::Whole);
         outbox.bytes.fetch_add(length, Ordering::Relaxed);
         if !fits || outbox.queue.try_send(Outgoing::Text(text)).is_err() {
-            outbox.cut.cancel();
+            outbox.cut.off();
             state.outboxes.remove(&client);
         }
     }

@@ -59,8 +59,10 @@ scene("who has an invitation comes in, as whom it is for, and everybody else rea
   }
 }, steered);
 
-scene("pages over https talk to a signaling server over wss", async (open) => {
+scene("pages over https talk to a signaling server over wss", async (open, context) => {
   const base = process.env.SECURE_WEB_URL;
+  // As for the other origin: without it there are no candidates with addresses.
+  await context.grantPermissions(["microphone"], { origin: base });
   const a = await open({ base });
   assert.equal(await a.evaluate(() => location.protocol), "https:");
   const b = await open({ base, hash: `#peer=${await idOf(a)}` });
