@@ -5,7 +5,7 @@
 //! ([`wire::parse`](super::wire::parse) and the hub), which alone says what is wrong with a message.
 
 use super::names::Id;
-use super::wire::{MAX_CANDIDATE_BYTES, MAX_SDP_BYTES};
+use super::wire::{Candidate, ClientMessage, Description, MAX_CANDIDATE_BYTES, MAX_SDP_BYTES};
 
 /// A message to be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +77,19 @@ impl<'a> Relayed<'a> {
         // Escapes only ever make a text longer, so what fits with them fits.
         let body = body.filter(|body: &&str| body.len() <= most)?;
         Some(Self { kind, from, to: to?, body })
+    }
+
+    /// The same message with nothing in it; `None` if it names an id that is none.
+    pub(super) fn without_body(&self) -> Option<ClientMessage> {
+        let from = self.from.map(Id::parse).transpose().ok()?;
+        let to = Id::parse(self.to).ok()?;
+        Some(match self.kind {
+            Kind::Offer => ClientMessage::Offer(Description { from, to, sdp: String::new() }),
+            Kind::Answer => ClientMessage::Answer(Description { from, to, sdp: String::new() }),
+            Kind::IceCandidate => {
+                ClientMessage::IceCandidate(Candidate { from, to, candidate: String::new() })
+            }
+        })
     }
 
     /// What the receiver gets: the same, from the peer `from`.
@@ -178,7 +191,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::super::wire::{self, ClientMessage, Description, ServerMessage};
+    use super::super::wire::{self, ServerMessage};
     use super::*;
 
     fn id(text: &str) -> Id {
@@ -200,6 +213,8 @@ mod tests {
             let mut expected = value(text);
             expected["payload"]["from"] = json!("a");
             assert_eq!(value(&relayed.encode(&id("a"))), expected);
+            let hollow = serde_json::to_value(relayed.without_body().unwrap()).unwrap();
+            assert_eq!((&hollow["type"], &hollow["payload"]["to"]), (&expected["type"], &json!("b")));
         }
     }
 

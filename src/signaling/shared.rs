@@ -184,14 +184,17 @@ impl Shared {
         self.decide(&mut state, event);
     }
 
-    /// Passes a text on as it is, if it is for another client and may go there; otherwise somebody has to read it.
+    /// Passes a text on as it is, if it is for another client, or says why it is not passed on. `false`: somebody has to read it.
     pub(super) fn pass_on(&self, client: ClientId, text: &str) -> bool {
         let Some(relayed) = Relayed::read(text) else { return false };
         let mut state = self.lock();
-        let Some(Route { target, from, to }) = state.hub.route(client, relayed.from, relayed.to) else {
-            return false;
-        };
-        self.relay(&mut state, (client, target), to, relayed.encode(&from).into());
+        if let Some(Route { target, from, to }) = state.hub.route(client, relayed.from, relayed.to) {
+            self.relay(&mut state, (client, target), to, relayed.encode(&from).into());
+            return true;
+        }
+        // It goes nowhere, so what is in it does not matter any more. The hub says the same, as nothing happens in between.
+        let Some(message) = relayed.without_body() else { return false };
+        self.decide(&mut state, Event::Message { client, message });
         true
     }
 
