@@ -85,12 +85,19 @@ fn every_command_that_is_shown_exists() {
             let ours = |part: &&str| part.trim().starts_with("hippius ");
             for command in line.split('|').filter(ours).map(str::trim) {
                 let words: Vec<&str> = command.split_whitespace().skip(1).collect();
-                // The short form has no command.
-                let place: &[&str] = if words[0].starts_with('-') { &[] } else { &words[..1] };
-                let help =
-                    Command::new(support::binary()).args(place).arg("--help").output().expect("it runs");
-                let text = support::text(&help.stdout);
-                assert!(help.status.success(), "{}: there is no `{command}`", path.display());
+                let help = |place: &[&str]| {
+                    let mut asked = Command::new(support::binary());
+                    let help = asked.args(place).arg("--help").output().expect("it runs");
+                    assert!(help.status.success(), "{}: there is no `{command}`", path.display());
+                    support::text(&help.stdout)
+                };
+                // The short form has no command, and a command may have some of its own.
+                let mut text = help(if words[0].starts_with('-') { &[] } else { &words[..1] });
+                let listed =
+                    |word: &&str| text.lines().any(|line| line.trim().split(' ').next() == Some(*word));
+                if text.contains("\nCommands:") && words.get(1).is_some_and(listed) {
+                    text = help(&words[..2]);
+                }
                 for option in words.iter().filter(|word| word.starts_with('-')) {
                     assert!(text.contains(option), "{}: `{command}` has no {option}", path.display());
                 }
