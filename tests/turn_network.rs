@@ -381,6 +381,25 @@ fn a_bad_configuration_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn a_port_that_is_taken_over_tcp_or_udp_is_told_with_its_holder() {
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let ports = [tcp.local_addr().expect("an address").port(), udp.local_addr().expect("an address").port()];
+    for (port, what) in [(ports[0], "port"), (ports[1], "UDP port")] {
+        for engine in ["embedded", "coturn"] {
+            let network = Network::new(&topology(&format!("engine = \"{engine}\"\nport = {port}\n")));
+            let output = network.run(&["up", "topology.toml"]);
+            let errors = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{errors}");
+            let said = format!(
+                "the TURN server \"turn\" cannot listen on 127.0.0.1:{port}: {what} {port} is held by"
+            );
+            assert!(errors.contains(&said), "{said} is not in\n{errors}");
+        }
+    }
+}
+
+#[test]
 fn a_secret_of_nothing_is_refused_before_anything_starts() {
     let network = Network::new(&topology("secret_file = \"secret\"\n"));
     for (content, said) in [(None, "No such file"), (Some(" \n"), "is empty"), (Some("a\nb\n"), "one line")] {

@@ -25,16 +25,17 @@ const BLOCK_BYTES: usize = 16 * 1024;
 /// Longest line that is read in one piece. The supervisor cuts lines far below it, but the folder is open to everybody.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
 
-/// Names of all processes that have a log in `dir`, in order.
+/// Names of all processes that have a log in `dir`, in order. Other files there, like `turn_bandwidth.log`, have an underscore in
+/// their names, which no process has.
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn processes(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(dir)? {
-        if let Some(name) = entry?.file_name().to_str().and_then(|name| name.strip_suffix(".log")) {
-            names.insert(name.to_owned());
-        }
+        let entry = entry?.file_name();
+        let name = entry.to_str().and_then(|name| name.strip_suffix(".log"));
+        names.extend(name.filter(|name| !name.contains('_')).map(str::to_owned));
     }
     Ok(names.into_iter().collect())
 }

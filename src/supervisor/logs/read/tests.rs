@@ -28,6 +28,7 @@ fn lines_of_several_processes_are_merged_by_time_across_rotated_files() {
     fs::write(dir.path().join("a.log.1"), line(1, "one") + &line(3, "three")).unwrap();
     fs::write(dir.path().join("a.log"), line(5, "five")).unwrap();
     fs::write(dir.path().join("b.log"), line(2, "two") + &line(4, "four") + "{\"torn").unwrap();
+    fs::write(dir.path().join("turn_bandwidth.log"), line(3, "no process")).unwrap();
     let names = processes(dir.path()).unwrap();
     assert_eq!(names, ["a", "b"]);
     let expected = ["one", "two", "three", "four", "five"];
