@@ -378,6 +378,14 @@ fn a_bad_configuration_is_refused_before_anything_starts() {
         "3 mistakes",
     ];
     refused("", Some(file), &said);
+    refused("engine = \"external\"\n", Some("{}"), &["config/turn_config.json names no TURN server"]);
+    // A file that is not there is missed once it is needed.
+    let network = Network::new(&topology("engine = \"external\"\n"));
+    network.run_ok(&["check", "topology.toml"]);
+    let output = network.run(&["up", "topology.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = text(&output.stderr);
+    assert!(errors.contains("cannot read config/turn_config.json"), "{errors}");
 }
 
 #[test]

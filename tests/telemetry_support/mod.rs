@@ -203,5 +203,21 @@ pub fn record_everything(meter: &Meter) {
     signaling.webrtc_connections.record(1, &[KeyValue::new("type", "direct")]);
     WebInstruments::new(meter).requests.add(1, &[KeyValue::new("status", 200)]);
     catalogue::WEB_CONNECTIONS_REFUSED.u64_counter(meter).add(1, &[]);
+    catalogue::TURN_ALLOCATIONS.u64_gauge(meter).record(1, &[]);
+    catalogue::TURN_CONNECTIONS.u64_gauge(meter).record(1, &[]);
+    for counter in [
+        &catalogue::TURN_ALLOCATED,
+        &catalogue::TURN_BYTES_SENT,
+        &catalogue::TURN_BYTES_RECEIVED,
+        &catalogue::TURN_PACKETS_SENT,
+        &catalogue::TURN_PACKETS_RECEIVED,
+        &catalogue::TURN_BINDINGS,
+        &catalogue::TURN_AUTH_FAILURES,
+        &catalogue::TURN_LOG_FAILURES,
+    ] {
+        counter.u64_counter(meter).add(1, &[]);
+    }
+    catalogue::TURN_DROPPED.u64_counter(meter).add(1, &[KeyValue::new("reason", "malformed")]);
+    catalogue::TURN_REFUSED.u64_counter(meter).add(1, &[KeyValue::new("code", 401)]);
     host::observe(meter, Path::new("/")).unwrap();
 }
