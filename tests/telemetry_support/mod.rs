@@ -203,6 +203,7 @@ pub fn record_everything(meter: &Meter) {
     signaling.webrtc_connections.record(1, &[KeyValue::new("type", "direct")]);
     WebInstruments::new(meter).requests.add(1, &[KeyValue::new("status", 200)]);
     catalogue::WEB_CONNECTIONS_REFUSED.u64_counter(meter).add(1, &[]);
+    catalogue::TLS_REFUSED.u64_counter(meter).add(1, &[KeyValue::new("reason", "handshake")]);
     catalogue::TURN_ALLOCATIONS.u64_gauge(meter).record(1, &[]);
     catalogue::TURN_CONNECTIONS.u64_gauge(meter).record(1, &[]);
     for counter in [
