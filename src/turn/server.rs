@@ -22,6 +22,9 @@ use super::ports::{Ports, Reservations};
 use super::quota::ConnectionQuota;
 use crate::tls::{Certificate, CertificateFiles, TlsError};
 
+/// Ports tried where any will do.
+const PORT_TRIES: u32 = 16;
+
 /// Why a relay cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -250,23 +253,37 @@ fn bind_both(
     let mut udp: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
     let mut tcp = Vec::new();
     for &wanted in listen {
-        // Which port is free for TCP is not known before; with any port wanted, TCP chooses, and UDP follows.
-        let listener = bind_tcp(wanted, "TCP")?;
-        let address = listener.local_addr().map_err(BindError::System)?;
+        // With any port wanted, TCP chooses one, which another program may have for UDP; then another is chosen.
+        let mut tries = if wanted.port() == 0 { PORT_TRIES } else { 1 };
+        let (listener, sockets) = loop {
+            tries -= 1;
+            match bind_one(wanted, workers) {
+                Err(BindError::Listen { source, .. })
+                    if tries > 0 && source.kind() == io::ErrorKind::AddrInUse => {}
+                bound => break bound?,
+            }
+        };
+        addresses.udp.push(listener.local_addr().map_err(BindError::System)?);
         tcp.push(listener);
-        for (index, sockets) in udp.iter_mut().enumerate() {
-            let failed = |source| BindError::Listen { address, protocol: "UDP", source };
-            let opened = if index == 0 {
-                sockets::listen(address, workers > 1)
-            } else {
-                sockets::listen_beside(address)
-            };
-            sockets.push(opened.map_err(failed)?);
-        }
-        addresses.udp.push(address);
+        udp.iter_mut().zip(sockets).for_each(|(of_worker, socket)| of_worker.push(socket));
     }
     addresses.tcp = local_addresses(&tcp);
     Ok((udp, tcp))
+}
+
+/// One TCP listener, and a UDP socket for each worker on the same port.
+fn bind_one(wanted: SocketAddr, workers: usize) -> Result<(TcpListener, Vec<UdpSocket>), BindError> {
+    let listener = bind_tcp(wanted, "TCP")?;
+    let address = listener.local_addr().map_err(BindError::System)?;
+    let open = |worker| {
+        if worker == 0 { sockets::listen(address, workers > 1) } else { sockets::listen_beside(address) }
+    };
+    let sockets = (0..workers).map(open).collect::<io::Result<_>>().map_err(|source| BindError::Listen {
+        address,
+        protocol: "UDP",
+        source,
+    })?;
+    Ok((listener, sockets))
 }
 
 fn bind_tcp(address: SocketAddr, protocol: &'static str) -> Result<TcpListener, BindError> {

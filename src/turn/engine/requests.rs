@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use stun_types::AddressFamily;
 use stun_types::attribute::{
     AttributeType, ErrorCode, Nonce, PasswordAlgorithmValue, PasswordAlgorithms, RawAttribute, Realm,
     UnknownAttributes, XorMappedAddress,
 };
 use stun_types::message::{BINDING, Message, MessageWrite, MessageWriteExt, MessageWriteVec};
 use turn_types::attribute::{
-    ChannelNumber, EvenPort, Lifetime, RequestedTransport, ReservationToken, XorPeerAddress,
-    XorRelayedAddress,
+    AddressErrorCode, ChannelNumber, EvenPort, Lifetime, RequestedTransport, ReservationToken,
+    XorPeerAddress, XorRelayedAddress,
 };
 use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH};
 
@@ -29,8 +30,6 @@ use crate::turn::integrity;
 
 /// The only thing that is relayed (RFC 8656, 18.8): UDP. TCP (RFC 6062) is not.
 const UDP: u8 = 17;
-/// ADDRESS-ERROR-CODE, which `turn-types` reads and cannot make for every code.
-const ADDRESS_ERROR_CODE: u16 = 0x8001;
 
 /// Why a request is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -217,10 +216,10 @@ impl Engine {
             && let Some(missing) = relays.iter().position(Option::is_none)
         {
             let code = if self.shared.families[missing] { 508 } else { 440 };
-            let text = reason(code).as_bytes();
-            let mut value = vec![missing as u8 + 1, 0, (code / 100) as u8, (code % 100) as u8];
-            value.extend_from_slice(text);
-            put(&mut answer, &RawAttribute::new(AttributeType::new(ADDRESS_ERROR_CODE), &value));
+            let missing = if missing == 0 { AddressFamily::IPV4 } else { AddressFamily::IPV6 };
+            if let Ok(error) = ErrorCode::new(code, reason(code)) {
+                put(&mut answer, &AddressErrorCode::new(missing, error));
+            }
         }
         put(&mut answer, &seconds(lifetime));
         if let Some(token) = token {

@@ -234,6 +234,10 @@ impl Running {
         while !self.signal.stop.load(Ordering::Acquire) {
             let count = self.net.epoll.wait(&mut events, self.patience(ticked)).unwrap_or(0);
             self.net.now = Instant::now();
+            if self.net.now.duration_since(ticked) >= TICK {
+                ticked = self.net.now;
+                self.tick();
+            }
             for event in &events[..count] {
                 match event.data() {
                     WAKE => self.obey(),
@@ -242,10 +246,6 @@ impl Running {
                 }
             }
             self.net.flush();
-            if self.net.now.duration_since(ticked) >= TICK {
-                ticked = self.net.now;
-                self.tick();
-            }
         }
         self.engine.close(&mut self.net);
     }
@@ -259,6 +259,7 @@ impl Running {
         EpollTimeout::from(u16::try_from(left.as_millis()).unwrap_or(1_000).saturating_add(1))
     }
 
+    /// Comes before the packets of a turn, so that after a long silence credentials are judged by the time of day that is.
     fn tick(&mut self) {
         let now = self.net.now;
         self.engine.on_tick(&mut self.net, now, SystemTime::now());
@@ -305,8 +306,8 @@ impl Running {
     /// Takes what connections have to say.
     fn obey(&mut self) {
         let _ = self.signal.wake.read();
-        // From here on who has something to say rings again.
-        self.signal.is_awake.store(false, Ordering::Release);
+        // From here on who has something to say rings again. A swap, not a store: who has rung in vain must be heard below.
+        self.signal.is_awake.swap(false, Ordering::AcqRel);
         for _ in 0..MAX_COMMANDS {
             let Ok(command) = self.commands.try_recv() else { return };
             match command {
