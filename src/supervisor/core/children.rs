@@ -111,7 +111,7 @@ impl Core {
             output: output_write.as_fd(),
             lifeline: self.lifeline.as_fd(),
             // A message wakes every node within milliseconds. If each stopped the one that has just told it, that one would not get to
-            // tell the others: many turns, each with little to do, and most messages sent twice.
+            // tell the others: more turns, each with less to do, and more messages sent twice.
             scheduling: if process.role() == Role::Node { Scheduling::Patient } else { Scheduling::Eager },
         })
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.program.display())))?;
