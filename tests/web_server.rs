@@ -38,7 +38,7 @@ async fn ask(address: SocketAddr, request: &str, headers: &str) -> Answer {
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let reading = stream.read_to_end(&mut answer);
-    tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(30), reading).await.unwrap().unwrap();
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
     let head = String::from_utf8(answer[..end].to_vec()).unwrap();
     let bytes = answer.split_off(end + 4);
@@ -139,7 +139,7 @@ async fn a_folder_replaces_the_pages_and_is_read_again_when_it_changes() {
     write("index.html", "second, and longer");
     write("new file.txt", "new");
     let changed = async { while ask(address, "GET /new%20file.txt", "").await.status != 200 {} };
-    tokio::time::timeout(Duration::from_secs(10), changed).await.expect("the change is seen");
+    tokio::time::timeout(Duration::from_secs(30), changed).await.expect("the change is seen");
     let tag = format!("if-none-match: {}\r\n", first.header("etag").unwrap());
     let second = ask(address, "GET /", &tag).await;
     assert_eq!((second.status, second.body.as_str()), (200, "second, and longer"));
