@@ -23,7 +23,12 @@ fn a_second_supervisor_is_told_who_works_there_and_the_first_is_unharmed() {
     network.assert_unharmed();
     assert_eq!(network.status().topology, "test");
     // With a folder of its own it runs beside the first.
-    network.run_ok(&["up", "-d", "other.toml", "--data-dir", "elsewhere"]);
+    let background = network.run_ok(&["up", "-d", "other.toml", "--data-dir", "elsewhere"]);
+    assert!(background.contains("`hippius down --data-dir elsewhere` stops it"), "{background}");
+    let errors = text(&network.run(&["up", "other.toml", "--data-dir", "elsewhere"]).stderr);
+    assert!(errors.contains("stop that with `hippius down --data-dir elsewhere`"), "{errors}");
+    let errors = text(&network.run(&["status", "--data-dir", "no where"]).stderr);
+    assert!(errors.contains("start one with `hippius up --data-dir 'no where'`"), "{errors}");
     assert!(network.run_ok(&["status", "--data-dir", "elsewhere"]).contains("topology other"));
     network.run_ok(&["down", "--data-dir", "elsewhere"]);
     network.assert_unharmed();

@@ -88,6 +88,11 @@ async fn on_a_terminal_one_can_complete_send_and_see_messages_above_the_prompt()
     assert_eq!(next_message(&mut heard).await.text, "hello");
     keyboard.write_all(b"and plain text\r").unwrap();
     assert_eq!(next_message(&mut heard).await.text, "and plain text");
+    // Pasted, or typed ahead: the editor finds all of it at once.
+    keyboard.write_all(b"one\rtwo\rthree\r").unwrap();
+    for text in ["one", "two", "three"] {
+        assert_eq!(next_message(&mut heard).await.text, text);
+    }
     keyboard.write_all(b"half a line").unwrap();
     friend.handle.publish(lobby(), "evil \u{1b}]0;title\u{7}").await.unwrap();
     shows("evil \\u{1b}]0;title\\u{7}").await;

@@ -311,6 +311,21 @@ fn a_missing_turnserver_is_told_with_its_package() {
 }
 
 #[test]
+fn a_certificate_that_is_not_there_fails_at_once_and_only_the_relay() {
+    let mut network =
+        Network::new(&topology("tls = { certificate = \"relay.pem\", key = \"relay.key\" }\ntls_port = 0\n"));
+    network.spawn(&[]);
+    let failed = network.wait_state("turn", State::Failed);
+    assert_eq!(failed.generation, 1, "{failed:?}");
+    assert!(failed.reason.as_ref().is_some_and(|reason| reason.contains("relay.pem")), "{failed:?}");
+    for name in ["web", "signaling"] {
+        network.wait_state(name, State::Ready);
+    }
+    network.signal(network.supervisor().as_raw(), Signal::SIGTERM);
+    network.wait_exit();
+}
+
+#[test]
 fn an_external_server_is_told_to_browsers_and_watched() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let config = format!(

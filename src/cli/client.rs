@@ -108,8 +108,8 @@ pub async fn act(verb: Verb, args: ActArgs) -> ExitCode {
 pub fn fail(error: &ClientError, data_dir: &Path) -> ExitCode {
     match error {
         ClientError::NotRunning(_) => {
-            let data_dir = data_dir.display();
-            output::fail(format_args!("no network runs in {data_dir}; start one with `hippius up`"))
+            let up = Paths::new(data_dir).command("up");
+            output::fail(format_args!("no network runs in {}; start one with {up}", data_dir.display()))
         }
         other => output::fail(other),
     }

@@ -97,7 +97,9 @@ async fn start(args: &UpArgs, program: &Path) -> io::Result<ExitCode> {
         }
     }
     output::say(&format!(
-        "running in the background (pid {pid}); `hippius down` stops it, `hippius logs -f` follows it"
+        "running in the background (pid {pid}); {} stops it, {} follows it",
+        paths.command("down"),
+        paths.command("logs -f")
     ));
     Ok(ExitCode::SUCCESS)
 }

@@ -79,9 +79,9 @@ fn from_files(args: &LogsArgs, paths: &Paths, printer: &mut Printer) -> ExitCode
     let known = match read::processes(&dir) {
         Ok(known) if !known.is_empty() => known,
         _ => {
-            let root = paths.root().display();
+            let (root, up) = (paths.root().display(), paths.command("up"));
             return output::fail(format_args!(
-                "no network runs in {root}, and there are no logs of an earlier one; start one with `hippius up`"
+                "no network runs in {root}, and there are no logs of an earlier one; start one with {up}"
             ));
         }
     };

@@ -67,8 +67,13 @@ pub fn read(path: &Path) -> Result<Vec<Secret>, SecretsError> {
 #[derive(Debug)]
 pub struct Secrets {
     path: PathBuf,
+    /// Of the file just before it was read first.
+    stamp: Option<Stamp>,
     current: RwLock<Vec<Secret>>,
 }
+
+/// What changes when a file is replaced or written: modification time and size.
+type Stamp = (SystemTime, u64);
 
 impl Secrets {
     /// The secrets in the file at `path`.
@@ -76,8 +81,9 @@ impl Secrets {
     /// # Errors
     /// See [`read`].
     pub fn open(path: PathBuf) -> Result<Arc<Self>, SecretsError> {
+        let stamp = stamp(&path);
         let current = RwLock::new(read(&path)?);
-        Ok(Arc::new(Self { path, current }))
+        Ok(Arc::new(Self { path, stamp, current }))
     }
 
     /// Whether `register` may be taken now; see [`token::check`].
@@ -91,9 +97,9 @@ impl Secrets {
 
     /// Reads the file again whenever it has changed, until `stop`. A bad one is told in the log once, and the present secrets stay.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let mut seen = self.stamp();
+        let mut seen = self.stamp;
         while stop.run_until_cancelled(tokio::time::sleep(CHECK_INTERVAL)).await.is_some() {
-            let now = self.stamp();
+            let now = stamp(&self.path);
             if now == seen {
                 continue;
             }
@@ -109,11 +115,11 @@ impl Secrets {
             }
         }
     }
+}
 
-    fn stamp(&self) -> Option<(SystemTime, u64)> {
-        let metadata = fs::metadata(&self.path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    }
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 #[cfg(test)]

@@ -202,8 +202,8 @@ impl Desk {
         if !welcome {
             self.shared.count_refused(refusal::FOREIGN_ORIGIN);
             if !self.warned.swap(true, Ordering::Relaxed) {
-                let origin: String =
-                    format!("{:?}", headers.get(ORIGIN)).chars().take(LONGEST_SHOWN_ORIGIN).collect();
+                let origin = headers.get(ORIGIN).map(|origin| String::from_utf8_lossy(origin.as_bytes()));
+                let origin: String = origin.unwrap_or_default().chars().take(LONGEST_SHOWN_ORIGIN).collect();
                 tracing::warn!(
                     origin,
                     host,

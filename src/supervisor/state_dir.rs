@@ -32,7 +32,7 @@ const MAX_HOLDER_BYTES: u64 = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Another supervisor works in it.
-    #[error("{path} is in use by {holder}; stop that with `hippius down`, or give this one its own folder with --data-dir", path = .path.display())]
+    #[error("{path} is in use by {holder}; stop that with {down}, or give this one its own folder with --data-dir", path = .path.display(), down = Paths::new(.path).command("down"))]
     InUse {
         /// The folder.
         path: PathBuf,
@@ -60,6 +60,19 @@ impl Paths {
     #[must_use]
     pub fn new(data_dir: &Path) -> Self {
         Self { root: data_dir.to_owned() }
+    }
+
+    /// A command for the network in this folder, as it is to be typed.
+    #[must_use]
+    pub fn command(&self, command: &str) -> String {
+        let shown = printable(&self.root.display().to_string());
+        if self.root == Path::new(DEFAULT_DATA_DIR) {
+            format!("`hippius {command}`")
+        } else if shown.contains(|c: char| c.is_whitespace() || "'\"\\$`*?;&|<>()[]{}!#~".contains(c)) {
+            format!("`hippius {command} --data-dir '{}'`", shown.replace('\'', r"'\''"))
+        } else {
+            format!("`hippius {command} --data-dir {shown}`")
+        }
     }
 
     /// The folder itself.

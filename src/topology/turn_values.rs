@@ -95,7 +95,7 @@ macro_rules! texts {
 texts! {
     /// A network of addresses.
     Network(Cidr): "no network of addresses", "not a network",
-        "write an address and how many of its leading bits count, like \"10.0.0.0/8\" or \"fd00::/8\"; an address alone is itself",
+        "write an address and how many of its leading bits count, the others being 0, like \"10.0.0.0/8\" or \"fd00::/8\"; an address alone is itself",
         ["10.0.0.0/8", "fd00::/8", "192.0.2.7"],
         |text| text.parse().ok();
 

@@ -257,6 +257,8 @@ fn list(folder: &Path) -> Result<BTreeMap<String, Found>, SiteError> {
 #[derive(Debug)]
 pub struct Current {
     folder: Option<PathBuf>,
+    /// What lay in the folder just before it was read first: whatever comes later is a change.
+    listed: BTreeMap<String, Found>,
     site: RwLock<Arc<Site>>,
 }
 
@@ -266,11 +268,11 @@ impl Current {
     /// # Errors
     /// See [`Site::read`].
     pub fn open(folder: Option<PathBuf>) -> Result<Arc<Self>, SiteError> {
-        let site = match &folder {
-            Some(folder) => Arc::new(Site::read(folder)?),
-            None => Site::embedded(),
+        let (listed, site) = match &folder {
+            Some(folder) => (list(folder)?, Arc::new(Site::read(folder)?)),
+            None => (BTreeMap::new(), Site::embedded()),
         };
-        Ok(Arc::new(Self { folder, site: RwLock::new(site) }))
+        Ok(Arc::new(Self { folder, listed, site: RwLock::new(site) }))
     }
 
     /// What is served now.
@@ -283,7 +285,7 @@ impl Current {
     /// files stay.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let Some(folder) = self.folder.clone() else { return };
-        let mut seen = look(folder.clone(), |folder| list(folder).ok()).await;
+        let mut seen = Some(Some(self.listed.clone()));
         while stop.run_until_cancelled(tokio::time::sleep(CHECK_INTERVAL)).await.is_some() {
             let now = look(folder.clone(), |folder| list(folder).ok()).await;
             if now == seen {

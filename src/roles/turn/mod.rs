@@ -23,7 +23,7 @@ use crate::topology::plan::TurnEngine;
 use crate::turn::config::TurnConfig;
 use crate::turn::figures::TurnFigures;
 use crate::turn::secret;
-use crate::turn::server::TurnServer;
+use crate::turn::server::{BindError, TurnServer};
 
 /// Reads what an engine has done so far.
 type Figures = Arc<dyn Fn() -> TurnFigures + Send + Sync>;
@@ -74,7 +74,11 @@ pub async fn start(context: Context, mut config: TurnRoleConfig) -> Result<Start
 }
 
 fn embedded(config: &TurnConfig) -> Result<Engine, RoleError> {
-    let server = TurnServer::bind(config).map_err(RoleError::passing)?;
+    let server = TurnServer::bind(config).map_err(|error| match error {
+        // Neither mends itself; a taken port or a lack of file descriptors may.
+        BindError::Config(_) | BindError::Tls(_) => RoleError::fatal(error),
+        BindError::Listen { .. } | BindError::System(_) => RoleError::passing(error),
+    })?;
     let listens = server.local_addresses();
     let plain = listens.udp.iter().map(|address| format!("turn:{address}"));
     let secure = listens.tls.iter().map(|address| format!("turns:{address}"));
