@@ -117,7 +117,7 @@ pub async fn run_node(args: NodeArgs, role: Role) -> ExitCode {
         && std::env::var_os("NOTIFY_SOCKET").is_none();
     if for_a_person && config.log == LogConfig::default() {
         // The prompt has the terminal; what goes well need not be told.
-        config.log.filter = "warn".to_owned();
+        config.log = LogConfig::beside_a_prompt();
     }
     runtime::run(role, config, async |context, settings| {
         let (socket, stop) = (context.process.admin_socket(), context.stop.clone());

@@ -114,6 +114,15 @@ impl Default for LogConfig {
     }
 }
 
+impl LogConfig {
+    /// The default without what goes well.
+    #[must_use]
+    pub fn beside_a_prompt() -> Self {
+        let default = Self::default();
+        Self { filter: default.filter.replacen("info,", "warn,", 1), ..default }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -271,6 +280,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();
         file
+    }
+
+    #[test]
+    fn beside_a_prompt_only_trouble_is_logged_and_none_that_is_no_trouble() {
+        let filter = LogConfig::beside_a_prompt().filter;
+        assert!(filter.starts_with("warn,libp2p_") && filter.contains("libp2p_kad=error"), "{filter}");
     }
 
     #[test]
