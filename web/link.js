@@ -51,6 +51,7 @@ export class Link extends EventTarget {
   #restart = 0;
   #restartDelay = 0;
   #resendTimer = 0;
+  #crossingTimer = 0;
   #resends = 0;
   #statsTimer = 0;
   #watched = false;
@@ -239,9 +240,14 @@ export class Link extends EventTarget {
     this.#ignoreOffer = collision && !this.#polite;
     if (this.#ignoreOffer) {
       // The peer waits for an offer of this side that it has perhaps never seen; it is there to take it now.
-      if (this.#lost || performance.now() - this.#offeredAt > CROSSING_MS) {
+      const since = performance.now() - this.#offeredAt;
+      if (this.#lost || since > CROSSING_MS) {
         this.#offeredAt = performance.now();
         this.#resend();
+      } else {
+        // Most likely the two have crossed, and the answer is on its way. Otherwise it will never come by itself.
+        clearTimeout(this.#crossingTimer);
+        this.#crossingTimer = setTimeout(() => this.#pc?.signalingState === "have-local-offer" && this.#resend(), CROSSING_MS - since);
       }
       return;
     }
@@ -353,7 +359,7 @@ export class Link extends EventTarget {
   }
 
   #drop() {
-    for (const timer of [this.#deadline, this.#restart, this.#resendTimer, this.#statsTimer]) clearTimeout(timer);
+    for (const timer of [this.#deadline, this.#restart, this.#resendTimer, this.#crossingTimer, this.#statsTimer]) clearTimeout(timer);
     this.#resendTimer = 0;
     this.#early = [];
     this.#candidates = [];
