@@ -44,6 +44,18 @@ const counted = (page) => page.evaluate(async () => {
   return { sent: way.bytesSent, received: way.bytesReceived, candidateType, port, relayProtocol };
 });
 
+/** Watches for the page to say that its chat is interrupted, which may be over sooner than somebody who looks now and then would see it. */
+async function interruption(page) {
+  await page.evaluate(() => {
+    const state = document.getElementById("chat-state-text");
+    window.interrupted = new Promise((seen) => {
+      const look = () => state.textContent.startsWith("Interrupted") && seen();
+      new MutationObserver(look).observe(state, { characterData: true, childList: true, subtree: true });
+    });
+  });
+  return { seen: page.waitForFunction(() => window.interrupted.then(() => true)) };
+}
+
 /** The newest line of the bandwidth log about the allocation with the relay port `port`. */
 async function logged(port) {
   const lines = (await readFile(BANDWIDTH_LOG, "utf8")).trimEnd().split("\n").map((line) => JSON.parse(line));
@@ -106,10 +118,11 @@ for (const transport of ["udp", "tcp"]) {
       }
 
       const { pid, generation } = processOf("turn");
+      const interrupted = await Promise.all([a, b].map(interruption));
       const killed = performance.now();
       process.kill(pid, "SIGKILL");
       // Whoever notices first looks for another path, perhaps before the other has noticed.
-      await Promise.any([a, b].map((page) => page.locator("#chat-state-text", { hasText: "Interrupted" }).waitFor()));
+      await Promise.any(interrupted.map(({ seen }) => seen));
       const noticed = performance.now();
       await Promise.all([connected(a), connected(b)]);
       await say(a, "still there?");
