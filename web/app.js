@@ -4,7 +4,7 @@ import { followHash, takeToken, wire } from "./controls.js";
 import { cleanName, isId } from "./identity.js";
 import { connect, report, signalled } from "./links.js";
 import { Signaling } from "./signaling.js";
-import { peerOf, store, tidy } from "./store.js";
+import { openPeers, peerOf, store, tidy } from "./store.js";
 import { note, paint, paintSoon } from "./talk.js";
 import * as view from "./view.js";
 
@@ -13,7 +13,7 @@ const { identity, peers, ice } = store;
 function listen(signaling) {
   signaling.addEventListener("state", () => {
     store.failures = signaling.state === "online" ? 0 : store.failures + (signaling.state === "waiting" ? 1 : 0);
-    view.paintSignaling(signaling, store.signalingUrl, store.failures);
+    paintSignaling();
     paint();
   });
   signaling.addEventListener("renamed", () => view.paintSelf(identity));
@@ -41,6 +41,8 @@ function listen(signaling) {
     else console.warn("signaling", detail.code, detail.message);
   });
 }
+
+const paintSignaling = () => view.paintSignaling(store.signaling, store.signalingUrl, store.failures, openPeers().length);
 
 function registered({ peers: here, ice_servers: given }) {
   view.paintSelf(identity);
@@ -121,7 +123,7 @@ async function begin() {
   store.signaling = signaling;
   listen(signaling);
   signaling.connect();
-  setInterval(() => signaling.retryAt && view.paintSignaling(signaling, store.signalingUrl, store.failures), 1_000);
+  setInterval(() => signaling.retryAt && paintSignaling(), 1_000);
 }
 
 begin();

@@ -1,7 +1,7 @@
 // A file in the conversation: its name, how far it is, and what can be done about it. Decides nothing.
 
 import { make, setText } from "./dom.js";
-import { fileWords, sizeWords, timeWords } from "./words.js";
+import { fileTone, fileWords, timeWords } from "./words.js";
 
 const ICON = "M7 3h7l5 5v13H7zM14 3v5h5";
 
@@ -39,7 +39,7 @@ export function paintCard(entry) {
   if (!parts) return;
   const { state, progress } = parts;
   setText(state, fileWords(transfer, entry.name, entry.problem));
-  state.dataset.tone = transfer.state === "ended" || entry.problem ? "bad" : transfer.state === "done" ? "good" : "";
+  state.dataset.tone = fileTone(transfer, entry.problem);
   progress.hidden = !["moving", "checking"].includes(transfer.state);
   progress.value = transfer.size ? transfer.bytes : 1;
   const stage = `${transfer.state} ${entry.url}`;

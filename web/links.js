@@ -6,7 +6,7 @@ import * as files from "./files.js";
 import { Bucket } from "./limits.js";
 import { Link } from "./link.js";
 import { current, openPeers, peerOf, store, tidy } from "./store.js";
-import { add, arrived, note, own, paint, settle } from "./talk.js";
+import { add, arrived, note, own, paint, paintSoon, settle } from "./talk.js";
 import { announce, nameOf } from "./view.js";
 import { noteWords } from "./words.js";
 
@@ -18,17 +18,19 @@ const NOTE_FLOOD_EVERY_MS = 30_000;
 const CROWD = 20;
 const CROWD_PACE_MS = 250;
 
-export function connect(peer) {
-  peer.wanted = true;
+/** Makes a connection; `wanted`: also later, where it is not possible now. */
+export function connect(peer, wanted = true) {
+  peer.wanted = wanted;
   peer.shunnedUntil = 0;
   if (store.signaling?.state !== "online") return fail(peer, "signaling");
   newLink(peer)?.start();
+  paintSoon();
 }
 
 /** Connects to everyone who is here. */
 export function connectToAll() {
   const others = [...store.peers.values()].filter((peer) => peer.present && unconnected(peer));
-  const connectIfNot = (peer) => peer.present && unconnected(peer) && connect(peer);
+  const connectIfNot = (peer) => peer.present && unconnected(peer) && connect(peer, false);
   others.slice(0, MAX_LINKS).forEach((peer, index) => {
     if (index < CROWD) connectIfNot(peer);
     else setTimeout(connectIfNot, (index - CROWD + 1) * CROWD_PACE_MS, peer);

@@ -16,7 +16,8 @@ export function paint() {
   const peers = [...store.peers.values()];
   view.paintPeople(peers, store.room, store.selected, signalingState(), informed());
   const talk = current();
-  view.paintConversation(talk, { here: peers.filter((peer) => peer.present).length, open: openPeers().length });
+  const connecting = peers.filter((peer) => peer.state === "connecting").length;
+  view.paintConversation(talk, { here: peers.filter((peer) => peer.present).length, open: openPeers().length, connecting });
   for (const peer of peers) peer.link?.watch(peer === talk && document.visibilityState === "visible");
   paintDetails(talk);
 }

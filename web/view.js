@@ -2,10 +2,10 @@
 
 import { byId, make, paintAvatar, setText } from "./dom.js";
 import { ROOM } from "./store.js";
-import { composerWords, deliveryWords, failureWords, linkWords, roomWords, signalingWords, timeWords, welcomeWords } from "./words.js";
+import { composerWords, deliveryWords, failureTone, failureWords, linkWords, roomWords, signalingWords, timeWords, welcomeWords } from "./words.js";
 
 const rows = new Map();
-const alphabet = new Intl.Collator();
+const alphabet = new Intl.Collator(undefined, { numeric: true });
 let shown = null;
 /** Whether the end of the log is seen. It stays so when the log grows, and when it has less room than before. */
 let atEnd = true;
@@ -42,8 +42,8 @@ export function paintSelf(identity) {
 /** The link that connects whoever opens it. */
 export const linkTo = (id) => `${location.origin}/#peer=${id}`;
 
-export function paintSignaling(status, url, failures) {
-  const { pill, help } = signalingWords(status, url, failures);
+export function paintSignaling(status, url, failures, open = 0) {
+  const { pill, help } = signalingWords(status, url, failures, open);
   const news = help && (byId("signaling-help").hidden || byId("signaling-help-title").textContent !== help.title);
   byId("signaling").dataset.tone = pill.tone;
   setText(byId("signaling-text"), pill.text);
@@ -80,19 +80,20 @@ export function paintPeople(peers, room, selected, state, informed) {
     if (list.children[index] !== row.item) list.insertBefore(row.item, list.children[index] ?? null);
   });
   const here = peers.filter((peer) => peer.present).length;
+  const [open, connecting] = ["open", "connecting"].map((state) => peers.filter((peer) => peer.state === state).length);
   byId("room-head").hidden = !informed && peers.length === 0;
   setText(byId("room-title"), informed ? "People here" : "People seen last");
   setText(byId("room-count"), String(here));
   byId("room-empty").hidden = peers.length > 0 || state !== "online";
   byId("by-id").hidden = state === "off";
-  const welcome = welcomeWords(state, informed, here);
+  const welcome = welcomeWords(state, informed, { here, open });
   setText(byId("welcome-title"), welcome.title);
   setText(byId("welcome-text"), welcome.text);
   byId("share").hidden = !welcome.share;
   const roomRow = byId("room-row");
   roomRow.hidden = peers.length === 0 && room.entries.length === 0 && selected !== ROOM;
   roomRow.setAttribute("aria-current", String(selected === ROOM));
-  setText(byId("room-state"), roomWords({ here, open: peers.filter((peer) => peer.state === "open").length }).state);
+  setText(byId("room-state"), roomWords({ here, open, connecting }).state);
   paintUnread(byId("room-unread"), room.unread);
   const unread = peers.reduce((sum, peer) => sum + peer.unread, room.unread);
   document.title = unread ? `(${unread}) Hippius` : "Hippius";
@@ -134,7 +135,7 @@ function paintUnread(element, count) {
   setText(element.firstElementChild, count > 99 ? "99+" : String(count));
 }
 
-/** Shows the conversation `talk`, or the welcome without one. `counts`: how many are here, and connected. */
+/** Shows the conversation `talk`, or the welcome without one. `counts`: how many are here, connected, and being connected. */
 export function paintConversation(talk, counts) {
   byId("welcome").hidden = Boolean(talk);
   byId("chat").hidden = !talk;
@@ -165,7 +166,7 @@ function paintRoom(counts) {
   byId("chat-state").dataset.tone = words.tone;
   setText(byId("chat-state-text"), words.state);
   setText(byId("chat-action"), "Connect to everyone");
-  byId("chat-action").hidden = counts.here <= counts.open;
+  byId("chat-action").hidden = counts.here <= counts.open + counts.connecting;
   byId("chat-help").hidden = true;
   paintComposer(counts.open > 0, words.composer);
 }
@@ -192,6 +193,7 @@ function paintPeer(peer) {
   const help = byId("chat-help");
   help.hidden = peer.state !== "failed";
   if (!help.hidden) {
+    help.dataset.tone = failureTone(peer.reason);
     const failure = failureWords(peer.reason, nameOf(peer), Boolean(peer.name));
     setText(byId("chat-help-title"), failure.title);
     setText(byId("chat-help-text"), failure.text);

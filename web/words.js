@@ -11,7 +11,8 @@ export function linkWords(peer, informed = true) {
       return { tone: "wait", short: "Interrupted, reconnecting…", long: "Interrupted, reconnecting…" };
     case "failed": {
       const words = { gone: "Not here", away: "Away", signaling: "Waiting for the server", flood: "Disconnected" }[peer.reason] ?? "Could not connect";
-      return { tone: peer.reason === "gone" ? "idle" : "bad", short: words, long: words };
+      const tone = peer.reason === "gone" ? "idle" : failureTone(peer.reason);
+      return { tone, short: words, long: words };
     }
     default:
       return peer.present
@@ -37,7 +38,7 @@ export const stateWords = (state) =>
 export function candidateWords(candidate) {
   if (!candidate?.type) return "–";
   const kind = {
-    host: "Own address",
+    host: "Local address",
     srflx: "Address seen by STUN",
     prflx: "Address seen by the other side",
     relay: "Address at the TURN server",
@@ -107,6 +108,16 @@ function endWords(reason, name) {
   }[reason] ?? "not delivered";
 }
 
+/** Whether that is good news or bad; neither where it is as this side wanted it, or nothing is over yet. */
+export function fileTone({ own, state, reason, blob }, problem = "") {
+  if (problem) return "bad";
+  if (state === "ended") return ["refused-here", "cancelled-here", "taken-back"].includes(reason) ? "" : "bad";
+  return state === "done" && (own || blob) ? "good" : "";
+}
+
+/** What passes by itself, so that nobody has to do anything. */
+export const failureTone = (reason) => (["gone", "away", "signaling"].includes(reason) ? "wait" : "bad");
+
 /** Why there is no connection and what to try. `known`: this one has been here before. */
 export function failureWords(reason, name, known = false) {
   switch (reason) {
@@ -119,7 +130,7 @@ export function failureWords(reason, name, known = false) {
     case "signaling":
       return {
         title: "The signaling server is out of reach",
-        text: "It introduces two browsers to each other, so a new connection has to wait for it. It is made as soon as the server is back. Open chats go on without it.",
+        text: "It introduces two browsers to each other, so a new connection has to wait for it. It is made as soon as the server is back.",
       };
     case "away":
       return {
@@ -170,7 +181,7 @@ export function failureWords(reason, name, known = false) {
 function refusalWords({ code, message }) {
   if (code.includes("token")) {
     return {
-      title: "This server lets in who has an invitation",
+      title: "You need an invitation",
       text: `It says: ${message}. Open the link with #token=… that whoever runs it gave you, or ask for a new one.`,
     };
   }
@@ -199,8 +210,8 @@ function refusalWords({ code, message }) {
   }
 }
 
-/** What the pill beside the name of the page says, and the help below it when something is wrong. */
-export function signalingWords({ state, retryAt, refusal }, url, failures) {
+/** What the pill beside the name of the page says, and the help below it when something is wrong. `open`: how many chats are. */
+export function signalingWords({ state, retryAt, refusal }, url, failures, open = 0) {
   const pill = {
     connecting: { tone: "wait", text: "Connecting" },
     online: { tone: "good", text: "Online" },
@@ -224,7 +235,7 @@ export function signalingWords({ state, retryAt, refusal }, url, failures) {
   if (refusal) return { pill, help: { ...refusalWords(refusal), ...retry } };
   // One broken connection mends itself before anybody could read about it.
   if (state !== "online" && failures > 1) {
-    const text = `Is it running, and is ${url} reachable from here? Open chats go on.`;
+    const text = `Is it running, and is ${url} reachable from here?${open ? " Open chats go on." : ""}`;
     return { pill, help: { title: "The signaling server does not answer", text, ...retry } };
   }
   return { pill, help: null };
@@ -237,18 +248,20 @@ export function composerWords(peer, name) {
   return peer.present || peer.state !== "closed" ? "Write once connected" : `${name} has left`;
 }
 
-/** The conversation with the whole room: `here` others, with `open` of them a connection. */
-export function roomWords({ here, open }) {
+/** The conversation with the whole room: `here` others, with `open` of them a connection, and one being made with `connecting`. */
+export function roomWords({ here, open, connecting = 0 }) {
+  if (open === 0 && connecting) return { tone: "wait", state: `Connecting to ${connecting}…`, composer: "Write once somebody is connected" };
   if (open === 0) return { tone: "idle", state: "Nobody connected", composer: "Write once somebody is connected" };
   const all = Math.max(here, open);
-  return { tone: "good", state: `Connected to ${open} of ${all}`, composer: `Message to everyone connected (${open})` };
+  return { tone: "good", state: `Connected to ${open} of ${all}`, composer: "Message to everyone" };
 }
 
-/** What is seen where no conversation is. `here`: how many others there are. */
-export function welcomeWords(state, informed, here) {
+/** What is seen where no conversation is. `here`: how many others there are; `open`: how many of them are connected. */
+export function welcomeWords(state, informed, { here, open }) {
   const how = "What you write goes straight from one browser to the other.";
   if (state === "off") return { title: "Nobody can meet here", text: "Browsers find each other through a signaling server, and this network has none." };
-  if (!informed) return { title: "You cannot be found right now", text: "New chats begin once the signaling server has you on its list. Open ones go on." };
+  if (state === "replaced") return { title: "This window has left the room", text: "What comes for you is seen in the other one." };
+  if (!informed) return { title: "You cannot be found right now", text: `New chats begin once the signaling server has you on its list.${open ? " Open ones go on." : ""}` };
   if (state !== "online" && !here) return { title: "One moment", text: "Asking the signaling server who is here." };
   return here
     ? { title: "Choose someone to talk to", text: `Or send somebody your link. ${how}`, share: true }

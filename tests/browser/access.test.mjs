@@ -1,28 +1,9 @@
 // Whether everybody can use the page: axe-core's rules in every state, light and dark, wide and narrow, and a visit by keyboard alone.
 import assert from "node:assert/strict";
-import axe from "axe-core";
-import { ROOM, connected, hears, idOf, online, pair, picture, row, say, stage } from "./support.mjs";
+import { audit, fits, narrow, wide } from "./audit.mjs";
+import { ROOM, connected, hears, idOf, row, say, stage } from "./support.mjs";
 
 const scene = stage();
-const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-
-/** Fails with what axe-core finds on the page as it stands. */
-async function audit(page, what) {
-  for (const colorScheme of ["light", "dark"]) {
-    await page.emulateMedia({ colorScheme });
-    // The browser runs it from outside of the page, whose policy would not let it in.
-    if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe.source);
-    const found = await page.evaluate(async (values) => {
-      const { violations } = await window.axe.run(document, { runOnly: { type: "tag", values }, resultTypes: ["violations"] });
-      return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("\n  ")}`);
-    }, RULES);
-    assert.deepEqual(found, [], `${what}, ${colorScheme}`);
-    await picture(page, `${what.replaceAll(" ", "-")}-${colorScheme}`);
-  }
-}
-
-const narrow = (page) => page.setViewportSize({ width: 360, height: 740 });
-const fits = async (page) => assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true, "no sideways scrolling");
 
 scene("no findings alone, among others, in a talk, in the room, with files, and after a failure", async (open) => {
   const a = await open({ name: "Ada" });
@@ -53,7 +34,7 @@ scene("no findings alone, among others, in a talk, in the room, with files, and 
   await row(a, ROOM).click();
   await say(a, "Hello, room.");
   await audit(a, "narrow room");
-  await a.setViewportSize({ width: 1180, height: 760 });
+  await wide(a);
   await row(b, ROOM).locator(".unread").waitFor();
   await audit(b, "unread");
   await audit(a, "room");

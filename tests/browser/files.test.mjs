@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { audit } from "./audit.mjs";
 import { hears, pair, picture, say, stage, until, watchLinks } from "./support.mjs";
 
 const scene = stage();
@@ -48,6 +49,7 @@ scene("a file is offered, accepted, seen on its way at both ends, checked and sa
   assert.match(file.name, /film.*\.html$/);
   await press(b, "film", "Remove");
   await stateOf(b, "film", "removed");
+  await audit(b, "file removed");
   // An empty one, and back the other way.
   await give(b, "empty.txt", Buffer.alloc(0));
   await press(a, "empty.txt", "Accept");
@@ -61,6 +63,9 @@ scene("a file is refused, taken back, or broken off by either side, and nothing 
   await press(b, "no.txt", "Refuse");
   await stateOf(a, "no.txt", "Bela refused it");
   await stateOf(b, "no.txt", "you refused it");
+  // As they wanted it: no bad news for them.
+  const tone = (page) => card(page, "no.txt").locator(".file-state").getAttribute("data-tone");
+  assert.deepEqual([await tone(a), await tone(b)], ["bad", ""]);
   await give(a, "back.txt", Buffer.from("back"));
   await card(b, "back.txt").waitFor();
   await press(a, "back.txt", "Cancel");
@@ -81,6 +86,8 @@ scene("a file is refused, taken back, or broken off by either side, and nothing 
     }
   });
   // What was on its way when it was broken off is no reason to end the connection.
+  await audit(a, "own files broken off");
+  await audit(b, "files broken off");
   await give(a, "after.txt", Buffer.from("after all"));
   await press(b, "after.txt", "Accept");
   assert.equal((await saved(b, "after.txt")).bytes.toString(), "after all");
@@ -91,6 +98,7 @@ scene("several files at once, and no more than are allowed; what is too large is
   const files = Array.from({ length: 9 }, (_, index) => ({ name: `part-${index}.bin`, mimeType: "", buffer: randomBytes(300_000 + index) }));
   await a.setInputFiles("#file", files);
   await a.locator("#composer-error", { hasText: "8 files at once" }).waitFor();
+  await audit(a, "too many files");
   await until("eight offers", async () => (await b.locator(".file").count()) === 8);
   for (let index = 0; index < 8; index += 1) await press(b, `part-${index}.bin`, "Accept");
   for (let index = 0; index < 8; index += 1) await stateOf(a, `part-${index}.bin`, "delivered");
@@ -151,6 +159,7 @@ scene("what is not as announced is broken off, and what nobody asked for is not 
     await inject(a, "files", [[id, size], { kind: "done", id, sha256 }]);
     await stateOf(b, name, words);
   }
+  await audit(b, "files not as announced");
   // Nonsense of every kind.
   await inject(a, "files", [null, 7, "x", {}, { kind: "offer" }, offer(-1, 5, "x"), offer(6, -5, "x"), offer(7, 1.5, "x"), offer(8, 1e300, "x"), { kind: "offer", id: 9, name: {}, size: 1 },
     { kind: "accept", id: 99 }, { kind: "got", id: 99, bytes: 5 }, { kind: "received", id: {} }, { kind: "refuse" }, [5, 5], { kind: "offer", id: 10, name: "n".repeat(5000), size: 1 }]);
@@ -241,4 +250,32 @@ scene("the hash of a file is what everybody else computes", async (open) => {
     }, [...bytes]);
     assert.equal(got, createHash("sha256").update(bytes).digest("hex"), `${size} bytes`);
   }
+});
+
+scene("a file held over the conversation is seen to be welcome, and is offered when it falls", async (open) => {
+  const { a, b } = await pair(open);
+  const drag = (type) => a.evaluate((type) => {
+    const data = new DataTransfer();
+    data.items.add(new File(["dropped"], "dropped.txt"));
+    return document.getElementById("log").dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+  }, type);
+  // The browser would open the file in place of the page otherwise.
+  assert.equal(await drag("dragover"), false);
+  await audit(a, "file held over");
+  assert.equal(await drag("drop"), false);
+  await press(b, "dropped.txt", "Accept");
+  assert.equal((await saved(b, "dropped.txt")).bytes.toString(), "dropped");
+});
+
+scene("a file that changes after it was chosen is broken off at both ends", async (open) => {
+  const { a, b } = await pair(open);
+  await withLarge(MIB, async (path) => {
+    await a.setInputFiles("#file", path);
+    await card(b, "large.bin").waitFor();
+    await truncate(path, MIB / 2);
+    await press(b, "large.bin", "Accept");
+    await stateOf(a, "large.bin", "can no longer be read");
+    await stateOf(b, "large.bin", "cancelled by Ada");
+  });
+  await audit(a, "file unreadable");
 });

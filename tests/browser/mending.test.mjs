@@ -187,7 +187,7 @@ scene("a permission to register comes with the link, is kept, and is asked for w
     });
   });
   const a = await open({ registered: false, prepare });
-  await a.locator("#signaling-help-title", { hasText: "who has an invitation" }).waitFor();
+  await a.locator("#signaling-help-title", { hasText: "You need an invitation" }).waitFor();
   await a.evaluate(() => { location.hash = "#token=let-me.in_1"; });
   await online(a);
   assert.equal(new URL(a.url()).hash, "");

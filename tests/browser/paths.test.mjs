@@ -1,5 +1,6 @@
 // Which way two windows find to each other: direct, with STUN, through TURN, or none; and what they make of it when it breaks.
 import assert from "node:assert/strict";
+import { audit } from "./audit.mjs";
 import { freePort, startStun, startTurn } from "./ice_servers.mjs";
 import { connected, givenIce, hears, idOf, pair, picture, row, say, stage, until, watchLinks, web } from "./support.mjs";
 
@@ -38,7 +39,7 @@ open_hosts("with addresses of their own: direct, and the details say so", async 
   assert.deepEqual(await selected(a), ["host", "host"]);
   for (const page of [a, b]) {
     await path(page, /^direct$/);
-    await page.locator("#detail-local", { hasText: /^Own address \(host\) · UDP · 127\.0\.0\.1:\d+$/ }).waitFor();
+    await page.locator("#detail-local", { hasText: /^Local address \(host\) · UDP · 127\.0\.0\.1:\d+$/ }).waitFor();
     await page.locator("#detail-rtt", { hasText: "ms" }).waitFor();
   }
   await talk(a, b, "direct");
@@ -47,6 +48,7 @@ open_hosts("with addresses of their own: direct, and the details say so", async 
   await say(a, "x".repeat(4_000));
   await until("more was sent", async () => (await a.textContent("#detail-sent")) !== before);
   await until("the graph has a line", async () => /L/.test(await a.getAttribute(".graph-sent", "d")));
+  await audit(a, "path direct");
   await a.click("#details-toggle");
   assert.equal(await a.isVisible("#details"), false);
   assert.equal(await a.getAttribute("#details-toggle", "aria-expanded"), "false");
@@ -107,7 +109,7 @@ hidden_hosts("with nothing but a relay: through TURN, which mends itself when th
     await picture(a, "path-turn");
     await turn.close();
     await a.locator("#chat-state-text", { hasText: "Interrupted" }).waitFor();
-    await picture(a, "interrupted");
+    await audit(a, "interrupted");
     turn = await startTurn(turn.port);
     await Promise.all([connected(a), connected(b)]);
     await talk(a, b, "mended");

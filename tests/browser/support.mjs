@@ -96,6 +96,22 @@ export const watchLinks = (page) => page.addInitScript(() => {
 /** Has the web server answer `/ice` with `answer`. */
 export const givenIce = (page, answer) => page.route("**/ice", (route) => route.fulfill({ json: answer }));
 
+/**
+ * A signaling server of the test's own making, with `peers` in the room. `answers` by type take a message's payload, and `tell(type, payload)`
+ * with the socket; what is not in there is answered as a good server does, or not at all.
+ */
+export const scripted = (page, peers = [], answers = {}) => page.routeWebSocket(/\/signal$/, (socket) => {
+  const tell = (type, payload) => socket.send(JSON.stringify({ type, payload }));
+  const usual = {
+    Register: ({ peer_id }) => tell("Registered", { peer_id, resume: "0".repeat(32), peers, ice_servers: [] }),
+    Ping: () => tell("Pong", {}),
+  };
+  socket.onMessage((text) => {
+    const { type, payload } = JSON.parse(text);
+    (answers[type] ?? usual[type])?.(payload, tell, socket);
+  });
+});
+
 /** Waits until `condition` holds. */
 export async function until(what, condition) {
   for (const end = Date.now() + 20_000; !(await condition()); ) {
