@@ -15,6 +15,7 @@ use hippius::control::percent;
 use hippius::signaling::{SignalingConfig, SignalingServer};
 use hippius::telemetry::instruments::{SignalingInstruments, TlsInstruments, WebInstruments};
 use hippius::tls::CertificateFiles;
+use hippius::turn::ice::IceSource;
 use hippius::web::{WebConfig, WebServer};
 use hyper::StatusCode;
 use opentelemetry::metrics::MeterProvider;
@@ -104,7 +105,22 @@ async fn drive(folder: &Path) {
     let web =
         WebServer::start(listener, config, WebInstruments::new(&meter), TlsInstruments::new(&meter)).unwrap();
 
+    // Pages beside a signaling server that asks for tokens, once the test has started it so.
     let certificates = tempfile::tempdir().unwrap();
+    let token_file = certificates.path().join("tokens");
+    std::fs::write(&token_file, "fedcba9876543210".repeat(4)).unwrap();
+    let relay =
+        IceSource { secret: Some("north".to_owned()), ..IceSource::open(vec!["turn:{host}:9".to_owned()]) };
+    let config = WebConfig {
+        signaling_port: Some(port),
+        token_secret_file: Some(token_file.clone()),
+        ice: vec![relay],
+        ..WebConfig::default()
+    };
+    let listener = TcpListener::bind(everywhere).await.unwrap();
+    let invited =
+        WebServer::start(listener, config, WebInstruments::new(&meter), TlsInstruments::new(&meter)).unwrap();
+
     let secure = start_secure(certificates.path(), everywhere).await;
 
     let signaling = Arc::new(Mutex::new(signaling));
@@ -150,6 +166,8 @@ async fn drive(folder: &Path) {
         .current_dir(folder)
         .env("WEB_URL", format!("http://127.0.0.1:{}", web.local_addr().port()))
         .env("SECURE_WEB_URL", format!("https://127.0.0.1:{}", secure.1.local_addr().port()))
+        .env("INVITED_WEB_URL", format!("http://127.0.0.1:{}", invited.local_addr().port()))
+        .env("TOKEN_FILE", token_file)
         .env("CONTROL_URL", format!("http://{control_address}"))
         .stdin(Stdio::null());
     // Every test in there has a time limit of its own.

@@ -175,6 +175,7 @@ fn a_topology_brings_certificates_tokens_and_pages_to_its_servers() {
     let tls = format!("tls = {{ certificate = {:?}, key = {:?} }}", files.certificate, files.key);
     let network = Network::up(&format!(
         "[ports]\nweb = 0\nsignaling = 0\nmetrics = 0\n[signaling]\n{tls}\ntoken_secret_file = {tokens:?}\n\
+         joins_per_second = 3\njoin_burst = 7\n\
          [web]\n{tls}\npages = {pages:?}\n"
     ));
     wait_until("the URLs are printed", || network.read("up.out").contains("Ctrl-C stops everything"));
@@ -185,6 +186,9 @@ fn a_topology_brings_certificates_tokens_and_pages_to_its_servers() {
         rest.split('/').next().unwrap().parse().unwrap()
     };
     let (web, signaling) = (address("web", "https://"), address("signaling", "wss://"));
+    let config: toml::Table = toml::from_str(&network.read("data/signaling/config.toml")).unwrap();
+    assert_eq!(config["signaling"]["joins_per_second"].as_integer(), Some(3));
+    assert_eq!(config["signaling"]["join_burst"].as_integer(), Some(7));
     let out = network.read("up.out");
     assert!(out.contains(&format!("https://localhost:{}", web.port())), "{out}");
     assert!(out.contains(&format!("wss://localhost:{}/signal", signaling.port())), "{out}");
@@ -195,6 +199,8 @@ fn a_topology_brings_certificates_tokens_and_pages_to_its_servers() {
         let expected =
             format!(r#"{{"signaling":{{"port":{},"path":"/signal","secure":true}}}}"#, signaling.port());
         assert!(config.ends_with(&expected), "{config}");
+        let refused = get(web, &files.certificate, "/ice").await;
+        assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("token_required"), "{refused}");
         let stream = secure(signaling, &files.certificate).await.unwrap();
         let (mut socket, _) = client_async("wss://localhost/signal", stream).await.unwrap();
         say(&mut socket, json!({"type": "Register", "payload": {"peer_id": "a"}})).await;

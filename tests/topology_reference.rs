@@ -251,6 +251,8 @@ fn another_value_than_the_default_shows_in_the_plan() {
         ("signaling", "max_per_address", "2"),
         ("signaling", "max_room_peers", "2"),
         ("signaling", "messages_per_second", "2"),
+        ("signaling", "joins_per_second", "3"),
+        ("signaling", "join_burst", "2"),
         ("web", "name", "\"other\""),
         ("web", "port", "1"),
         ("web", "pages", "\"a\""),

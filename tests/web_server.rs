@@ -1,10 +1,12 @@
 //! The web server as browsers and strangers meet it.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
+use hippius::signaling::token::{Claims, Secret};
 use hippius::telemetry::instruments::{TlsInstruments, WebInstruments};
+use hippius::turn::ice::IceSource;
 use hippius::web::{WebConfig, WebServer, pages};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -226,6 +228,72 @@ async fn the_page_learns_where_signaling_is_and_which_servers_help() {
     let alone = start(WebConfig { signaling_port: None, ..WebConfig::default() }).await;
     let config = ask(alone.local_addr(), "GET /config.json", "").await;
     assert_eq!(config.body, r#"{"signaling":null}"#);
+}
+
+/// A token signed with `secret` that expires at `exp`, and is for nobody in particular.
+fn token(secret: &str, exp: u64) -> String {
+    Secret::new(secret.as_bytes()).unwrap().sign(&Claims { exp, nbf: None, sub: None, room: None, aud: None })
+}
+
+#[tokio::test]
+async fn where_signaling_asks_for_tokens_only_who_has_one_is_told_of_relays() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let (secret, other) = ("s".repeat(32), "t".repeat(32));
+    std::fs::write(&file, &secret).unwrap();
+    let relay = IceSource {
+        secret: Some("north".to_owned()),
+        ..IceSource::open(vec!["turn:turn.example.org".to_owned()])
+    };
+    let config =
+        WebConfig { token_secret_file: Some(file.clone()), ice: vec![relay], ..WebConfig::default() };
+    let server = start(config).await;
+    let ice = async |header: &str| ask(server.local_addr(), "GET /ice", header).await;
+    let bearer = |token: &str| format!("authorization: Bearer {token}\r\n");
+    let future = 4_000_000_000;
+    for (header, code, challenge) in [
+        (String::new(), "token_required", "Bearer"),
+        ("authorization: Basic YTpi\r\n".to_owned(), "token_required", "Bearer"),
+        (bearer("let-me.in"), "token_invalid", r#"Bearer error="invalid_token""#),
+        (bearer(&"x".repeat(5_000)), "token_invalid", r#"Bearer error="invalid_token""#),
+        (bearer(&token(&other, future)), "token_invalid", r#"Bearer error="invalid_token""#),
+        (bearer(&token(&secret, 1_000)), "token_expired", r#"Bearer error="invalid_token""#),
+    ] {
+        let answer = ice(&header).await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some(challenge)), "{header}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(body["error"]["code"], code, "{header}");
+        assert!(!answer.body.contains("turn.example.org"), "{}", answer.body);
+    }
+    for header in
+        [bearer(&token(&secret, future)), format!("Authorization: bearer {}\r\n", token(&secret, future))]
+    {
+        let answer = ice(&header).await;
+        assert_eq!(answer.status, 200);
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(body["iceServers"][0]["urls"][0], "turn:turn.example.org");
+        assert!(body["iceServers"][0]["credential"].is_string());
+    }
+    // Who may see the pages is another question: without them nobody could bring a token.
+    for path in ["/", "/config.json", "/healthz"] {
+        assert_eq!(ask(server.local_addr(), &format!("GET {path}"), "").await.status, 200);
+    }
+    // A new secret is taken over while the server runs.
+    std::fs::write(&file, format!("{other}\n")).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while ice(&bearer(&token(&other, future))).await.status != 200 {
+        assert!(Instant::now() < until, "the new secret is not used");
+    }
+    assert_eq!(ice(&bearer(&token(&secret, future))).await.status, 401);
+
+    let missing = WebConfig { token_secret_file: Some(folder.path().join("none")), ..WebConfig::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let meter = SdkMeterProvider::default().meter("test");
+    let refused =
+        WebServer::start(listener, missing, WebInstruments::new(&meter), TlsInstruments::new(&meter));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.starts_with("token_secret_file: cannot read "), "{refused}");
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ export function takeToken() {
   store.identity.permit(token);
   parts.delete("token");
   history.replaceState(null, "", parts.size ? `#${parts}` : location.pathname);
+  store.ice.permitted();
   if (store.signaling?.refusal) store.signaling.connect();
 }
 

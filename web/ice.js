@@ -18,6 +18,13 @@ export class IceServers extends EventTarget {
   #askedAt = -Infinity;
   #asking = null;
   #timer = 0;
+  #token;
+
+  /** `token()` is the permission to be here, if there is one. */
+  constructor(token = () => null) {
+    super();
+    this.#token = token;
+  }
 
   /** What a connection is made with now: what the web server said, or else the signaling server. */
   get servers() {
@@ -45,6 +52,12 @@ export class IceServers extends EventTarget {
     this.#staleAt = -Infinity;
   }
 
+  /** There is another permission: asks with that one. */
+  async permitted() {
+    await this.#asking;
+    await this.ask();
+  }
+
   /** Asks the web server; never fails. */
   ask() {
     this.#asking ??= this.#ask().finally(() => {
@@ -58,7 +71,11 @@ export class IceServers extends EventTarget {
     this.#askedAt = performance.now();
     let wait = 3 * PAUSE_MS;
     try {
-      const answer = await fetch("/ice", { cache: "no-store", signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
+      const token = this.#token();
+      const headers = token ? { authorization: `Bearer ${token}` } : {};
+      const answer = await fetch("/ice", { cache: "no-store", headers, signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
+      // It asks for another permission. What there was holds to its end; asked again once there is one, or for the next connection.
+      if (answer.status === 401) return;
       if (answer.status === 404) {
         this.#given = [];
         this.#staleAt = Infinity;

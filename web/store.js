@@ -8,9 +8,11 @@ export const ROOM = "*";
 /** People kept although they have left, because something was said. */
 const MAX_GONE = 100;
 
+const identity = new Identity();
+
 export const store = {
-  identity: new Identity(),
-  ice: new IceServers(),
+  identity,
+  ice: new IceServers(() => identity.token),
   peers: new Map(),
   room: { id: ROOM, name: "Everyone", entries: [], unread: 0 },
   /** The id of the conversation on the screen. */

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
-use super::token::{self, Secret, TokenError};
+use super::token::{self, Claims, Secret, TokenError};
 use super::wire::Register;
 
 /// Most secrets in one file: the present one, and those before it whose tokens have not expired.
@@ -91,8 +91,15 @@ impl Secrets {
     /// # Errors
     /// [`TokenError`] says why not.
     pub fn check(&self, register: &Register) -> Result<(), TokenError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        token::check(register, &self.current.read().unwrap_or_else(PoisonError::into_inner), now)
+        token::check(register, &self.current.read().unwrap_or_else(PoisonError::into_inner), now())
+    }
+
+    /// What `token` permits now, whoever brings it; see [`token::claims`].
+    ///
+    /// # Errors
+    /// [`TokenError`] says why it permits nothing.
+    pub fn claims(&self, token: Option<&str>) -> Result<Claims, TokenError> {
+        token::claims(token, &self.current.read().unwrap_or_else(PoisonError::into_inner), now())
     }
 
     /// Reads the file again whenever it has changed, until `stop`. A bad one is told in the log once, and the present secrets stay.
@@ -115,6 +122,11 @@ impl Secrets {
             }
         }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -157,13 +157,29 @@ impl Secret {
     }
 }
 
-/// Whether `register` may be taken at `now`, in seconds since 1970: it carries a token that one of `secrets` has signed, in its time, for
-/// its id and room. Signatures are compared in a time that tells nothing of the right one.
+/// Whether `register` may be taken at `now`, in seconds since 1970: it carries a [good](claims) token, for its id and room.
 ///
 /// # Errors
 /// [`TokenError`] says why not. Of a token that is not signed nothing else is said.
 pub fn check(register: &Register, secrets: &[Secret], now: u64) -> Result<(), TokenError> {
-    let token = register.token.as_deref().ok_or(TokenError::Missing)?;
+    let claims = claims(register.token.as_deref(), secrets, now)?;
+    if claims.sub.as_ref().is_some_and(|sub| *sub != register.peer_id) {
+        return Err(TokenError::OtherPeer);
+    }
+    let room = register.room.as_ref().map_or(DEFAULT_ROOM, Id::as_str);
+    if claims.room.as_ref().is_some_and(|only| only.as_str() != room) {
+        return Err(TokenError::OtherRoom);
+    }
+    Ok(())
+}
+
+/// What a good `token` permits: one that one of `secrets` has signed, in its time and for this program. Signatures are compared in a time that
+/// tells nothing of the right one.
+///
+/// # Errors
+/// [`TokenError`] says why it is none. Of a token that is not signed nothing else is said.
+pub fn claims(token: Option<&str>, secrets: &[Secret], now: u64) -> Result<Claims, TokenError> {
+    let token = token.ok_or(TokenError::Missing)?;
     let claims = verify(token, secrets).ok_or(TokenError::Invalid)?;
     if claims.aud.as_ref().is_some_and(|audience| !audience.is_this()) {
         return Err(TokenError::Invalid);
@@ -174,14 +190,7 @@ pub fn check(register: &Register, secrets: &[Secret], now: u64) -> Result<(), To
     if claims.nbf.is_some_and(|start| start > now.saturating_add(LEEWAY_SECONDS)) {
         return Err(TokenError::Early);
     }
-    if claims.sub.as_ref().is_some_and(|sub| *sub != register.peer_id) {
-        return Err(TokenError::OtherPeer);
-    }
-    let room = register.room.as_ref().map_or(DEFAULT_ROOM, Id::as_str);
-    if claims.room.as_ref().is_some_and(|only| only.as_str() != room) {
-        return Err(TokenError::OtherRoom);
-    }
-    Ok(())
+    Ok(claims)
 }
 
 /// What `token` says, if it is signed.

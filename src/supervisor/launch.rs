@@ -78,12 +78,15 @@ pub fn write_config(process: &PlannedProcess, surroundings: &Surroundings<'_>) -
             max_per_address: settings.max_per_address,
             max_room_peers: settings.max_room_peers,
             messages_per_second: settings.messages_per_second,
+            joins_per_second: settings.joins_per_second,
+            join_burst: settings.join_burst,
             ice: (surroundings.ice)()?,
             ..Default::default()
         }),
         Settings::Web(settings) => OwnTable::Web(WebConfig {
             signaling_port: settings.signaling.as_deref().and_then(surroundings.port_of),
             signaling_tls: settings.signaling_tls,
+            token_secret_file: settings.token_secret_file.clone(),
             tls: settings.tls.clone(),
             pages: settings.pages.clone(),
             ice: (surroundings.ice)()?,

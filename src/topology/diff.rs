@@ -116,12 +116,15 @@ fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
                 ("max_per_address", old.max_per_address != new.max_per_address),
                 ("max_room_peers", old.max_room_peers != new.max_room_peers),
                 ("messages_per_second", old.messages_per_second != new.messages_per_second),
+                ("joins_per_second", old.joins_per_second != new.joins_per_second),
+                ("join_burst", old.join_burst != new.join_burst),
             ]));
         }
         (Settings::Web(old), Settings::Web(new)) => {
             keys.extend(differing([
                 ("signaling", (&old.signaling, old.signaling_tls) != (&new.signaling, new.signaling_tls)),
                 ("tls", old.tls != new.tls),
+                ("token_secret_file", old.token_secret_file != new.token_secret_file),
                 ("pages", old.pages != new.pages),
             ]));
         }

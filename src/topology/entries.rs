@@ -140,11 +140,13 @@ impl<'a> Build<'a> {
             }
         };
         let tls = self.certificate(&at.value.tls);
-        let signaling_tls = signaling_name.as_deref().is_some_and(|name| {
+        let server = signaling_name.as_deref().and_then(|name| {
             let servers = self.raw.signaling.value().map_or(&[][..], |list| &list.0);
-            let own = signaling.iter().position(|server| server.name.as_deref() == Some(name));
-            own.and_then(|index| servers.get(index)).is_some_and(|at| !matches!(at.value.tls, Key::Absent))
+            servers.get(signaling.iter().position(|server| server.name.as_deref() == Some(name))?)
         });
+        let signaling_tls = server.is_some_and(|at| !matches!(at.value.tls, Key::Absent));
+        let token_secret_file =
+            server.and_then(|at| at.value.token_secret_file.value()).map(|file| file.0.clone());
         if let (Some(given), Some(name), false) = (at.value.tls.given(), &signaling_name, signaling_tls) {
             let message = format!("pages of https cannot reach `{name}`, which has no `tls`");
             self.mistakes.push(Mistake::new(given.span.clone(), message, "https").help(format!(
@@ -152,7 +154,8 @@ impl<'a> Build<'a> {
             )));
         }
         let pages = at.value.pages.value().map(|pages| pages.0.clone());
-        let settings = WebSettings { signaling: signaling_name, signaling_tls, tls, pages };
+        let settings =
+            WebSettings { signaling: signaling_name, signaling_tls, token_secret_file, tls, pages };
         let part = Part::Web { socket, settings };
         self.entry(declared, &at.value.restart, &at.value.timing, part)
     }
@@ -302,17 +305,18 @@ pub(super) fn owner(declared: &Declared) -> String {
 
 /// What `raw` says of a signaling server, with the server's own defaults for the rest.
 fn signaling_settings(raw: &RawSignaling) -> SignalingSettings {
-    let SignalingConfig { max_clients, max_per_address, max_room_peers, messages_per_second, .. } =
-        SignalingConfig::default();
+    let base = SignalingConfig::default();
     let origins = raw.allowed_origins.value().into_iter().flat_map(|list| &list.items);
     SignalingSettings {
         allowed_origins: origins.map(|at| at.value.0.clone()).collect(),
         tls: None,
         token_secret_file: raw.token_secret_file.value().map(|file| file.0.clone()),
-        max_clients: raw.max_clients.value().map_or(max_clients, |max| max.0),
-        max_per_address: raw.max_per_address.value().map_or(max_per_address, |max| max.0),
-        max_room_peers: raw.max_room_peers.value().map_or(max_room_peers, |max| max.0),
-        messages_per_second: raw.messages_per_second.value().map_or(messages_per_second, |max| max.0),
+        max_clients: raw.max_clients.value().map_or(base.max_clients, |max| max.0),
+        max_per_address: raw.max_per_address.value().map_or(base.max_per_address, |max| max.0),
+        max_room_peers: raw.max_room_peers.value().map_or(base.max_room_peers, |max| max.0),
+        messages_per_second: raw.messages_per_second.value().map_or(base.messages_per_second, |max| max.0),
+        joins_per_second: raw.joins_per_second.value().map_or(base.joins_per_second, |max| max.0),
+        join_burst: raw.join_burst.value().map_or(base.join_burst, |max| max.0),
     }
 }
 

@@ -197,6 +197,10 @@ pub struct SignalingSettings {
     pub max_room_peers: u32,
     /// Messages a client may send, sustained.
     pub messages_per_second: u32,
+    /// Clients of one address that may join rooms, sustained …
+    pub joins_per_second: u32,
+    /// … and at once.
+    pub join_burst: u32,
 }
 
 /// What the topology says of one web server.
@@ -206,6 +210,8 @@ pub struct WebSettings {
     pub signaling: Option<String>,
     /// Whether that one speaks TLS.
     pub signaling_tls: bool,
+    /// The secrets of that one's tokens, which are asked for here, too.
+    pub token_secret_file: Option<PathBuf>,
     /// The certificate with which it speaks TLS itself.
     pub tls: Option<CertificateFiles>,
     /// The folder of its pages; `None`: those of the program.

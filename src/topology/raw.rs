@@ -333,6 +333,12 @@ tables! {
         /// How many messages a client may send in the long run.
         #[schemars(extend("default" = 50))]
         messages_per_second: Integer<1, 100_000>,
+        /// How many clients of one IP address may join rooms a second in the long run.
+        #[schemars(extend("default" = 2))]
+        joins_per_second: Integer<1, 100_000>,
+        /// How many of them at once.
+        #[schemars(extend("default" = 300))]
+        join_burst: Integer<1, 1_000_000>,
         /// What differs from the topology's `restart`.
         restart: RawRestart,
         /// What differs from the topology's `timing`.

@@ -21,6 +21,9 @@ pub struct WebConfig {
     pub signaling_tls: bool,
     /// The certificate with which it speaks TLS (`https`), in PEM files that are read again when they change. Default: none, plain `http`.
     pub tls: Option<CertificateFiles>,
+    /// The file with the secrets that sign the signaling server's tokens: who asks for STUN and TURN servers must bring one, too. Default:
+    /// none, everybody is told.
+    pub token_secret_file: Option<PathBuf>,
     /// A folder whose files are served instead of the pages in the program. Default: none.
     pub pages: Option<PathBuf>,
     /// The STUN and TURN servers that pages are told of. Default: none.
@@ -34,6 +37,7 @@ impl Default for WebConfig {
             signaling_port: Some(8001),
             signaling_tls: false,
             tls: None,
+            token_secret_file: None,
             pages: None,
             ice: Vec::new(),
         }

@@ -21,6 +21,7 @@ use super::site::{self, File, Site, SiteError};
 use super::{headers, ice};
 use crate::control::http::{self, Body, HEALTH, Limits, Remote};
 use crate::signaling;
+use crate::signaling::secrets::{Secrets, SecretsError};
 use crate::telemetry::catalogue;
 use crate::telemetry::instruments::{TlsInstruments, WebInstruments};
 use crate::tls::TlsError;
@@ -34,8 +35,13 @@ const MAX_CONNECTIONS: usize = 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Every status that [`answer`] gives.
-const STATUSES: [StatusCode; 4] =
-    [StatusCode::OK, StatusCode::NOT_MODIFIED, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+const STATUSES: [StatusCode; 5] = [
+    StatusCode::OK,
+    StatusCode::NOT_MODIFIED,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+];
 
 /// A running web server; dropping it leaves it running until the runtime ends.
 #[derive(Debug)]
@@ -51,6 +57,9 @@ pub enum StartError {
     /// Its folder of pages is no use.
     #[error("pages: {0}")]
     Pages(#[from] SiteError),
+    /// It should ask for tokens and has nothing to check them with.
+    #[error("token_secret_file: {0}")]
+    Secrets(#[from] SecretsError),
     /// It should speak TLS and has no certificate.
     #[error("tls: {0}")]
     Tls(#[from] TlsError),
@@ -60,7 +69,7 @@ impl WebServer {
     /// Serves pages on `listener`. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// When the folder of pages or the certificate cannot be used.
+    /// When the folder of pages, the secrets of tokens or the certificate cannot be used.
     pub fn start(
         listener: TcpListener,
         config: WebConfig,
@@ -68,9 +77,13 @@ impl WebServer {
         tls: TlsInstruments,
     ) -> Result<WebServer, StartError> {
         let pages = site::Current::open(config.pages)?;
+        let secrets = config.token_secret_file.map(Secrets::open).transpose()?;
         let tls = config.tls.map(|files| Tls::open(files, tls)).transpose()?;
         let stop = CancellationToken::new();
         tokio::spawn(Arc::clone(&pages).follow(stop.clone()));
+        if let Some(secrets) = &secrets {
+            tokio::spawn(Arc::clone(secrets).follow(stop.clone()));
+        }
         if let Some(tls) = &tls {
             tokio::spawn(Arc::clone(tls).follow(stop.clone()));
         }
@@ -82,7 +95,8 @@ impl WebServer {
         let secure = config.signaling_tls || tls.is_some();
         let signaling = config.signaling_port.map(|port| headers::Signaling { port, secure });
         let handler = move |request: Request<Incoming>, _: Remote| {
-            let known = Known { site: &pages.site(), signaling, ice: &config.ice };
+            let known =
+                Known { site: &pages.site(), signaling, ice: &config.ice, secrets: secrets.as_deref() };
             let response = answer(&request, &known);
             let status = i64::from(response.status().as_u16());
             instruments.requests.add(1, &[KeyValue::new("status", status)]);
@@ -130,6 +144,8 @@ struct Known<'a> {
     site: &'a Site,
     signaling: Option<headers::Signaling>,
     ice: &'a [IceSource],
+    /// Of the tokens that the signaling server asks for.
+    secrets: Option<&'a Secrets>,
 }
 
 fn answer(request: &Request<Incoming>, known: &Known<'_>) -> Response<Body> {
@@ -157,7 +173,7 @@ fn content(path: &str, request: &HeaderMap, known: &Known<'_>) -> Response<Body>
             });
             http::json(StatusCode::OK, &PageConfig { signaling })
         }
-        "/ice" => http::json(StatusCode::OK, &ice::servers(known.ice, request)),
+        "/ice" => ice::answer(known.ice, known.secrets, request),
         path => match known.site.find(path) {
             Some(file) => return page_reply(file, request),
             None => http::error(StatusCode::NOT_FOUND, "not_found", "there is no such page"),

@@ -1,14 +1,13 @@
 // A signaling server that asks for tokens, and everything over TLS.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { connected, control, hears, idOf, online, picture, say, stage } from "./support.mjs";
+import { readFile } from "node:fs/promises";
+import { connected, control, hears, iceServers, idOf, limited, online, picture, say, stage, until, watchLinks } from "./support.mjs";
 
 const scene = stage();
 const steered = { skip: !control };
-const SECRET = "fedcba98765432100123456789abcdeffedcba98765432100123456789abcdef";
+const { INVITED_WEB_URL, TOKEN_FILE } = process.env;
+const SECRET = TOKEN_FILE && await readFile(TOKEN_FILE, "utf8");
 
 /** A token as any back end makes one. */
 function token(claims) {
@@ -17,16 +16,11 @@ function token(claims) {
   return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
 }
 
+/** With a signaling server that asks for tokens. */
+const invited = (body) => limited(new URLSearchParams({ token_secret_file: `"${TOKEN_FILE}"` }), body);
+
 scene("who has an invitation comes in, as whom it is for, and everybody else reads why not", async (open) => {
-  const folder = await mkdtemp(join(tmpdir(), "hippius-tokens-"));
-  const file = join(folder, "tokens");
-  await writeFile(file, `${SECRET}\n`);
-  const restart = async (query) => {
-    await fetch(`${control}/stop`, { method: "POST" });
-    await fetch(`${control}/start?${query}`, { method: "POST" });
-  };
-  await restart(new URLSearchParams({ token_secret_file: `"${file}"` }));
-  try {
+  await invited(async () => {
     const a = await open({ registered: false });
     const help = a.locator("#signaling-help-text");
     await help.filter({ hasText: "this server asks for a token" }).waitFor();
@@ -53,10 +47,33 @@ scene("who has an invitation comes in, as whom it is for, and everybody else rea
     // Another room: nobody of the lobby is there.
     const d = await open({ hash: `#token=${token({ room: "attic" })}` });
     assert.equal(await d.locator("[data-peer=alice]").count(), 0);
-  } finally {
-    await restart("");
-    await rm(folder, { recursive: true });
-  }
+  });
+}, steered);
+
+scene("who asks for ICE servers shows the invitation, and gets none without", async (open, context) => {
+  await context.grantPermissions(["microphone"], { origin: INVITED_WEB_URL });
+  await invited(async () => {
+    const prepare = async (page) => {
+      await watchLinks(page);
+      page.answers = [];
+      page.on("response", (response) => response.url().endsWith("/ice") && page.answers.push(response.status()));
+    };
+    const a = await open({ base: INVITED_WEB_URL, registered: false, prepare });
+    await a.locator("#signaling-help-title", { hasText: "You need an invitation" }).waitFor();
+    assert.deepEqual(a.answers, [401]);
+    // As soon as there is one, for whom a connection is made is told of the relay.
+    await a.evaluate((hash) => { location.hash = hash; }, `#token=${token({})}`);
+    await online(a);
+    await until("an answer", () => a.answers.length === 2);
+    const b = await open({ base: INVITED_WEB_URL, hash: `#token=${token({})}&peer=${await idOf(a)}`, prepare });
+    await connected(b);
+    assert.deepEqual([a.answers, b.answers], [[401, 200], [200]]);
+    for (const page of [a, b]) assert.match((await iceServers(page)).join(), /^turn:127\.0\.0\.1:9 \d+:\w+$/);
+    // The token is kept for this window, so a reload asks with it again.
+    await b.reload();
+    await online(b);
+    assert.deepEqual(b.answers, [200, 200]);
+  });
 }, steered);
 
 scene("pages over https talk to a signaling server over wss", async (open, context) => {

@@ -1,23 +1,9 @@
 // What the client does when the way to the signaling server breaks, silently or not, or the server does not take it.
 import assert from "node:assert/strict";
-import { connected, control, hears, idOf, online, pair, picture, row, say, stage, until, watchLinks, web } from "./support.mjs";
+import { connected, control, hears, idOf, limited, online, pair, picture, row, say, stage, until, watchLinks, web } from "./support.mjs";
 
 const scene = stage();
 const steered = { skip: !control };
-
-/** Starts the server with other limits, and with its own again after `body`. */
-async function limited(limits, body) {
-  const restart = async (query) => {
-    await fetch(`${control}/stop`, { method: "POST" });
-    await fetch(`${control}/start?${query}`, { method: "POST" });
-  };
-  await restart(limits);
-  try {
-    await body();
-  } finally {
-    await restart("");
-  }
-}
 
 /** Makes the page negotiate a new path, and waits until its offer stands there unanswered. */
 async function offerInVain(page) {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { audit } from "./audit.mjs";
 import { freePort, startStun, startTurn } from "./ice_servers.mjs";
-import { connected, givenIce, hears, idOf, pair, picture, row, say, stage, until, watchLinks, web } from "./support.mjs";
+import { connected, givenIce, hears, iceServers, idOf, pair, picture, row, say, stage, until, watchLinks, web } from "./support.mjs";
 
 // With the microphone a page sees its own addresses; without, others get names that nothing here resolves.
 const open_hosts = stage();
@@ -185,8 +185,6 @@ open_hosts("another network: a new path is looked for, and the chat goes on", as
   assert.equal(await a.evaluate(() => window.links.length), 1);
 });
 
-const servers = (page) => page.evaluate(() => window.links.at(-1).getConfiguration().iceServers.map(({ urls, username = "" }) => `${urls} ${username}`.trim()));
-
 open_hosts("the ICE servers are asked for again before they end, and used for what is made from then on", async (open) => {
   let asked = 0;
   const a = await open({
@@ -211,7 +209,7 @@ open_hosts("the ICE servers are asked for again before they end, and used for wh
   await until("asked again", () => asked === 2);
   await row(a, await idOf(b)).click();
   await connected(a);
-  assert.deepEqual(await servers(a), ["turn:127.0.0.1:9 user2"]);
+  assert.deepEqual(await iceServers(a), ["turn:127.0.0.1:9 user2"]);
 });
 
 for (const [what, answer] of [
@@ -234,7 +232,7 @@ for (const [what, answer] of [
       });
     };
     const { a } = await pair(open, { prepare });
-    assert.deepEqual(await servers(a), ["stun:127.0.0.1:9"]);
+    assert.deepEqual(await iceServers(a), ["stun:127.0.0.1:9"]);
     assert.equal(new URL(a.url()).origin, web);
   });
 }

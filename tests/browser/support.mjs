@@ -93,6 +93,9 @@ export const watchLinks = (page) => page.addInitScript(() => {
   };
 });
 
+/** The ICE servers of the page's newest connection. */
+export const iceServers = (page) => page.evaluate(() => window.links.at(-1).getConfiguration().iceServers.map(({ urls, username = "" }) => `${urls} ${username}`.trim()));
+
 /** Has the web server answer `/ice` with `answer`. */
 export const givenIce = (page, answer) => page.route("**/ice", (route) => route.fulfill({ json: answer }));
 
@@ -111,6 +114,20 @@ export const scripted = (page, peers = [], answers = {}) => page.routeWebSocket(
     (answers[type] ?? usual[type])?.(payload, tell, socket);
   });
 });
+
+/** Starts the signaling server with other limits, and with its own again after `body`. */
+export async function limited(limits, body) {
+  const restart = async (query) => {
+    await fetch(`${control}/stop`, { method: "POST" });
+    await fetch(`${control}/start?${query}`, { method: "POST" });
+  };
+  await restart(limits);
+  try {
+    await body();
+  } finally {
+    await restart("");
+  }
+}
 
 /** Waits until `condition` holds. */
 export async function until(what, condition) {
