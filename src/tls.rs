@@ -1,5 +1,6 @@
 //! Certificates for TLS, from files that may change while a server runs, and [`secured`] listeners.
 
+mod plain;
 pub mod secured;
 
 use std::fs::{self, File};
@@ -36,7 +37,14 @@ pub struct Certificate {
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key.
     pub key: PrivateKeyDer<'static>,
+    /// Where it comes from.
+    files: CertificateFiles,
+    /// Of the files just before they were read: whatever comes later is a change.
+    stamp: Stamp,
 }
+
+/// What changes when one of the two files is replaced or written: modification time and size, through links.
+type Stamp = [Option<(SystemTime, u64)>; 2];
 
 /// Why files give no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -75,40 +83,24 @@ pub enum TlsError {
 }
 
 impl Certificate {
-    /// The pair as a server uses it; `files` are where it comes from.
+    /// The pair as a server uses it.
     ///
     /// # Errors
     /// When they do not belong together.
-    pub fn certified(&self, files: &CertificateFiles) -> Result<Arc<CertifiedKey>, TlsError> {
+    pub fn certified(&self) -> Result<Arc<CertifiedKey>, TlsError> {
         let provider = rustls::crypto::ring::default_provider();
         let certified = CertifiedKey::from_der(self.chain.clone(), self.key.clone_key(), &provider);
         certified.map(Arc::new).map_err(|error| TlsError::Mismatch {
-            certificate: files.certificate.clone(),
-            key: files.key.clone(),
+            certificate: self.files.certificate.clone(),
+            key: self.files.key.clone(),
             reason: error.to_string(),
         })
     }
-}
 
-impl CertificateFiles {
-    /// Reads both files.
-    ///
-    /// # Errors
-    /// When one cannot be read or understood, or they do not belong together.
-    pub fn load(&self) -> Result<Certificate, TlsError> {
-        let chain = certificates(&self.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
-            .map_err(|error| content(&self.key, "private key", error.to_string()))?;
-        let certificate = Certificate { chain, key };
-        certificate.certified(self)?;
-        Ok(certificate)
-    }
-
-    /// The certificates that replace the present one, each when its files have changed and hold a good pair. A bad pair is told in the log
-    /// once, and the present one stays.
-    pub fn renewals(self) -> impl Stream<Item = Certificate> + Send + 'static {
-        let seen = self.stamp();
-        futures::stream::unfold((self, seen), |(files, mut seen)| async move {
+    /// The certificates that replace this one, each when the files have changed since they were read and hold a good pair. A bad pair is told in
+    /// the log once, and the present one stays.
+    pub fn renewals(&self) -> impl Stream<Item = Certificate> + Send + 'static {
+        futures::stream::unfold((self.files.clone(), self.stamp), |(files, mut seen)| async move {
             loop {
                 tokio::time::sleep(CHECK_INTERVAL).await;
                 let now = files.stamp();
@@ -128,9 +120,24 @@ impl CertificateFiles {
             }
         })
     }
+}
 
-    /// What changes when a file is replaced or written: modification time and size, through links.
-    fn stamp(&self) -> [Option<(SystemTime, u64)>; 2] {
+impl CertificateFiles {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// When one cannot be read or understood, or they do not belong together.
+    pub fn load(&self) -> Result<Certificate, TlsError> {
+        let stamp = self.stamp();
+        let chain = certificates(&self.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?)
+            .map_err(|error| content(&self.key, "private key", error.to_string()))?;
+        let certificate = Certificate { chain, key, files: self.clone(), stamp };
+        certificate.certified()?;
+        Ok(certificate)
+    }
+
+    fn stamp(&self) -> Stamp {
         let of = |path: &Path| {
             let metadata = fs::metadata(path).ok()?;
             Some((metadata.modified().ok()?, metadata.len()))
@@ -165,4 +172,36 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         .and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut content))
         .map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
     Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_that_change_right_after_they_were_read_are_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = CertificateFiles {
+            certificate: folder.path().join("certificate.pem"),
+            key: folder.path().join("key.pem"),
+        };
+        // Of another length each time, which tells them apart where the clock of the disk does not.
+        let write = |name: &str| {
+            let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+            fs::write(&files.key, made.key_pair.serialize_pem()).unwrap();
+            fs::write(&files.certificate, made.cert.pem()).unwrap();
+            made.cert.der().clone()
+        };
+        write("localhost");
+        let first = files.load().unwrap();
+        let other = write("another-name.localhost");
+        let mut renewals = std::pin::pin!(first.renewals());
+        let next = tokio::time::timeout(15 * CHECK_INTERVAL, renewals.next());
+        assert_eq!(next.await.expect("the change is noticed").unwrap().chain, [other]);
+        let last = write("yet-another-name.example.localhost");
+        let next = tokio::time::timeout(15 * CHECK_INTERVAL, renewals.next());
+        assert_eq!(next.await.expect("the next one, too").unwrap().chain, [last]);
+    }
 }

@@ -118,7 +118,7 @@ async fn who_does_not_shake_hands_is_cut_off_counted_and_in_nobodys_way() {
         bench.until(reason, move |m| m.sum("tls_refused", &[("reason", reason)]) == times)
     };
     // What is no TLS.
-    for text in ["GET /signal HTTP/1.1\r\nhost: x\r\n\r\n", "\x16\x03\x01\u{ff}\u{ff}", "\0\0\0\0\0\0\0\0"] {
+    for text in ["", "\x16\x03\x01\u{ff}\u{ff}", "\0\0\0\0\0\0\0\0"] {
         let mut stream = bench.tcp().await;
         stream.write_all(text.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -126,6 +126,18 @@ async fn who_does_not_shake_hands_is_cut_off_counted_and_in_nobodys_way() {
         let _ = timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("the server lets go");
     }
     refused("failed", 3.0).await;
+    // A WebSocket client that was given the wrong scheme is told so, and so is who only looks.
+    let error = client_async("ws://localhost/signal", bench.tcp().await).await.unwrap_err().to_string();
+    assert!(error.contains("400"), "{error}");
+    let answer = in_the_clear(bench.server.local_addr(), "GET /healthz").await;
+    assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+    // Its first lines, and then nothing: cut off like every other handshake that does not end.
+    let mut dawdler = bench.tcp().await;
+    dawdler.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    let read = timeout(DEADLINE, dawdler.read(&mut [0; 1])).await.expect("it is cut off");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    refused("timeout", 1.0).await;
+    refused("plain", 2.0).await;
 
     let mut a = join(&bench, &files.certificate, "a").await.unwrap();
     let mut b = join(&bench, &files.certificate, "b").await.unwrap();
@@ -146,7 +158,7 @@ async fn who_does_not_shake_hands_is_cut_off_counted_and_in_nobodys_way() {
     // Those who are in notice nothing.
     say(&mut a, json!({"type": "Offer", "payload": {"to": "b", "sdp": "fine"}})).await;
     assert_eq!(hear(&mut b).await["payload"]["sdp"], "fine");
-    refused("timeout", f64::from(MAX_HANDSHAKES_PER_ADDRESS)).await;
+    refused("timeout", 1.0 + f64::from(MAX_HANDSHAKES_PER_ADDRESS)).await;
     for mut stream in idle {
         let read = timeout(DEADLINE, stream.read(&mut [0; 1])).await.expect("it was cut off");
         assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
@@ -161,6 +173,17 @@ async fn get(address: SocketAddr, trusted: &Path, path: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+/// What a server answers to a request without TLS.
+async fn in_the_clear(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let host = address.port();
+    let text = format!("{request} HTTP/1.1\r\nhost: localhost:{host}\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("the server lets go").unwrap();
     answer
 }
 
@@ -224,11 +247,21 @@ async fn pages_come_over_https_and_send_their_visitors_to_wss() {
     assert!(
         ask("/config.json").await.ends_with(r#"{"signaling":{"port":18001,"path":"/signal","secure":true}}"#)
     );
-    let mut plain = TcpStream::connect(web.local_addr()).await.unwrap();
-    plain.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    let _ = timeout(DEADLINE, plain.read_to_end(&mut answer)).await.expect("the server lets go");
-    assert!(!answer.starts_with(b"HTTP"), "nothing in the clear");
-    assert_eq!(metrics.sum("tls_refused", &[("reason", "failed")]), 1.0);
+    // In the clear there is nothing but the way to the page.
+    let answer = in_the_clear(web.local_addr(), "GET /style.css?x=1").await;
+    let url = format!("https://localhost:{}/style.css?x=1", web.local_addr().port());
+    assert!(
+        answer.starts_with("HTTP/1.1 308 ") && answer.contains(&format!("location: {url}\r\n")),
+        "{answer}"
+    );
+    assert!(answer.ends_with(&format!("\r\n\r\nthis port speaks TLS: {url}\n")), "{answer}");
+    let answer = in_the_clear(web.local_addr(), "POST /").await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://"), "{answer}");
+    // Counted when the connection is over, a moment after its answer.
+    let until = Instant::now() + DEADLINE;
+    while metrics.sum("tls_refused", &[("reason", "plain")]) != 2.0 {
+        assert!(Instant::now() < until, "two are counted");
+        tokio::task::yield_now().await;
+    }
     web.shutdown(Duration::from_secs(2)).await;
 }

@@ -15,12 +15,12 @@ use opentelemetry::KeyValue;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Certificate, CertificateFiles, TlsError};
+use super::{Certificate, CertificateFiles, TlsError, plain};
 use crate::control::http::{Accept, Remote};
 use crate::control::places::{Place, Places};
 use crate::telemetry::catalogue;
@@ -38,7 +38,7 @@ pub const MAX_HANDSHAKES_PER_ADDRESS: u32 = 64;
 pub struct Tls {
     config: Arc<ServerConfig>,
     current: Arc<Current>,
-    files: CertificateFiles,
+    first: Certificate,
     places: Arc<Places>,
     instruments: TlsInstruments,
 }
@@ -59,7 +59,8 @@ impl Tls {
     /// # Errors
     /// When its files cannot be read or do not belong together.
     pub fn open(files: CertificateFiles, instruments: TlsInstruments) -> Result<Arc<Self>, TlsError> {
-        let current = Arc::new(Current(RwLock::new(files.load()?.certified(&files)?)));
+        let first = files.load()?;
+        let current = Arc::new(Current(RwLock::new(first.certified()?)));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -67,22 +68,22 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let refusals = [Refusal::Failed, Refusal::Timeout, Refusal::Limit];
+        let refusals = [Refusal::Failed, Refusal::Plain, Refusal::Timeout, Refusal::Limit];
         catalogue::TLS_REFUSED.start_at_zero(&instruments.refused, refusals.map(Refusal::as_str));
         let places = Places::new(MAX_HANDSHAKES_PER_ADDRESS, MAX_HANDSHAKES);
-        Ok(Arc::new(Self { config: Arc::new(config), current, files, places, instruments }))
+        Ok(Arc::new(Self { config: Arc::new(config), current, first, places, instruments }))
     }
 
     /// Takes over every new certificate that the files come to hold, until `stop`.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let mut renewals = std::pin::pin!(self.files.clone().renewals());
+        let mut renewals = std::pin::pin!(self.first.renewals());
         while let Some(Some(certificate)) = stop.run_until_cancelled(renewals.next()).await {
             self.renew(&certificate);
         }
     }
 
     fn renew(&self, certificate: &Certificate) {
-        match certificate.certified(&self.files) {
+        match certificate.certified() {
             Ok(key) => *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = key,
             Err(error) => {
                 tracing::error!(%error, "the changed certificate cannot be used; the old one stays")
@@ -91,22 +92,26 @@ impl Tls {
     }
 
     /// Makes the handshake, in its time.
-    async fn shake_hands<S>(self: Arc<Self>, io: S, _held: Place) -> io::Result<TlsStream<S>>
+    async fn shake_hands<S>(self: Arc<Self>, mut io: S, _held: Place) -> io::Result<TlsStream<Begun<S>>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let accept = TlsAcceptor::from(Arc::clone(&self.config)).accept(io);
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => {
-                self.refused(Refusal::Failed);
-                Err(error)
+        let shaking = async {
+            let first = io.read_u8().await.map_err(|error| (Refusal::Failed, error))?;
+            if plain::is_first(first) {
+                let told = plain::answer(&mut io, first).await;
+                return Err((Refusal::Plain, told.err().unwrap_or(io::ErrorKind::InvalidData.into())));
             }
-            Err(_) => {
-                self.refused(Refusal::Timeout);
-                Err(io::ErrorKind::TimedOut.into())
-            }
-        }
+            let accept = TlsAcceptor::from(Arc::clone(&self.config)).accept(Begun { first: Some(first), io });
+            accept.await.map_err(|error| (Refusal::Failed, error))
+        };
+        let late = |_| Err((Refusal::Timeout, io::ErrorKind::TimedOut.into()));
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await.unwrap_or_else(late).map_err(
+            |(refusal, error)| {
+                self.refused(refusal);
+                error
+            },
+        )
     }
 
     fn refused(&self, reason: Refusal) {
@@ -119,6 +124,8 @@ impl Tls {
 enum Refusal {
     /// What came is no TLS, or none that both sides know.
     Failed,
+    /// What came is HTTP without TLS.
+    Plain,
     /// It did not come in time.
     Timeout,
     /// Too many others were shaking hands.
@@ -129,6 +136,7 @@ impl Refusal {
     const fn as_str(self) -> &'static str {
         match self {
             Refusal::Failed => "failed",
+            Refusal::Plain => "plain",
             Refusal::Timeout => "timeout",
             Refusal::Limit => "limit",
         }
@@ -180,12 +188,49 @@ pub enum Stream<S> {
     /// In the middle of its handshake.
     Handshake(Shaking<S>),
     /// Speaking TLS.
-    Secure(Box<TlsStream<S>>),
+    Secure(Box<TlsStream<Begun<S>>>),
     /// Its handshake has failed.
     Broken,
 }
 
-type Shaking<S> = Pin<Box<dyn Future<Output = io::Result<TlsStream<S>>> + Send>>;
+type Shaking<S> = Pin<Box<dyn Future<Output = io::Result<TlsStream<Begun<S>>>> + Send>>;
+
+/// A connection of which one byte has been read already, which comes first.
+#[derive(Debug)]
+pub struct Begun<S> {
+    first: Option<u8>,
+    io: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() > 0
+            && let Some(first) = self.first.take()
+        {
+            buf.put_slice(&[first]);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
     /// Goes on with the handshake, if there is one under way, up to its end.

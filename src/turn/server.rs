@@ -112,7 +112,7 @@ impl TurnServer {
         }
         let front = front(config, handles, &counters);
         let mut server = TurnServer { addresses, shared, resources, counters, front, threads: Vec::new() };
-        server.serve_streams(config, tcp, tls, certificate)?;
+        server.serve_streams(tcp, tls, certificate)?;
         // From here on a failure drops the server, which stops the threads.
         for (index, worker) in ready.into_iter().enumerate() {
             let thread = std::thread::Builder::new().name(format!("relay-{index}"));
@@ -162,7 +162,6 @@ impl TurnServer {
 
     fn serve_streams(
         &self,
-        config: &TurnConfig,
         tcp: Vec<TcpListener>,
         tls: Vec<TcpListener>,
         certificate: Option<Certificate>,
@@ -174,12 +173,13 @@ impl TurnServer {
             Ok(())
         };
         tcp.into_iter().try_for_each(|listener| serve(listener, None))?;
-        let (Some(certificate), Some(files)) = (certificate, &config.tls) else { return Ok(()) };
+        let Some(certificate) = certificate else { return Ok(()) };
+        let renewals = certificate.renewals();
         let present: TlsConfig = Arc::new(RwLock::new(Arc::new(tls_config(certificate)?)));
         for listener in tls {
             serve(listener, Some(Arc::clone(&present)))?;
         }
-        let (stop, renewals) = (front.stop.clone(), files.clone().renewals());
+        let stop = front.stop.clone();
         front.tasks.spawn(async move {
             let mut renewals = std::pin::pin!(renewals.take_until(stop.cancelled_owned()));
             while let Some(certificate) = renewals.next().await {

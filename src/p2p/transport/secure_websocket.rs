@@ -47,8 +47,9 @@ where
             trusted.extend(crate::tls::certificates(file).map_err(io::Error::other)?);
         }
         let own = files.as_ref().map(CertificateFiles::load).transpose().map_err(io::Error::other)?;
+        let renewed = own.as_ref().map(|own| own.renewals().boxed());
         inner.set_tls_config(config(own, &trusted)?);
-        Ok(Self { inner, trusted, renewed: files.map(|files| files.renewals().boxed()) })
+        Ok(Self { inner, trusted, renewed })
     }
 }
 
