@@ -208,6 +208,7 @@ metrics! {
     TURN_REFUSED = Counter "turn_refused" ["code"] "requests" "Requests answered with an error, by its code.";
     TURN_AUTH_FAILURES = Counter "turn_auth_failures" [] "requests" "Requests of a named user with a wrong password, an unknown name or expired credentials.";
     TURN_LOG_FAILURES = Counter "turn_bandwidth_log_failures" [] "writes" "Writes to the bandwidth log that the system did not take.";
+    TURN_LOG_MISSED = Counter "turn_bandwidth_log_missed" [] "allocations" "Allocations that ended while the bandwidth log could not be written for so long that their last line is missing.";
 
     WEB_REQUESTS = Counter "web_requests" ["status"] "requests" "HTTP requests answered, by status.";
     WEB_CONNECTIONS_REFUSED = Counter "web_connections_refused" [] "connections" "Connections closed unanswered because too many were open.";

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use super::endings::Endings;
+
 /// The figures of one moment. Counters never fall while the server lives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TurnFigures {
@@ -238,11 +240,27 @@ pub(super) struct LiveAllocation {
     pub(super) traffic: TrafficCounters,
 }
 
-/// The allocations that live, of all threads.
+impl LiveAllocation {
+    /// As it is now.
+    fn figures(&self) -> AllocationFigures {
+        AllocationFigures {
+            id: self.id,
+            user: self.user.clone(),
+            client: self.client,
+            transport: self.transport,
+            relay: self.relay,
+            since: self.since,
+            traffic: self.traffic.load(),
+        }
+    }
+}
+
+/// The allocations that live, of all threads, and those that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     next: AtomicU64,
     live: Mutex<HashMap<u64, Arc<LiveAllocation>>>,
+    pub(super) endings: Endings,
 }
 
 impl Registry {
@@ -256,24 +274,16 @@ impl Registry {
     }
 
     pub(super) fn leave(&self, id: u64) {
-        self.locked().remove(&id);
+        let gone = self.locked().remove(&id);
+        if let Some(gone) = gone {
+            self.endings.add(gone.figures());
+        }
     }
 
     /// Each allocation that lives, the oldest first.
     pub(super) fn list(&self) -> Vec<AllocationFigures> {
         let live: Vec<_> = self.locked().values().cloned().collect();
-        let mut list: Vec<_> = live
-            .iter()
-            .map(|of| AllocationFigures {
-                id: of.id,
-                user: of.user.clone(),
-                client: of.client,
-                transport: of.transport,
-                relay: of.relay,
-                since: of.since,
-                traffic: of.traffic.load(),
-            })
-            .collect();
+        let mut list: Vec<_> = live.iter().map(|of| of.figures()).collect();
         list.sort_unstable_by_key(|figures| figures.id);
         list
     }

@@ -12,6 +12,7 @@ pub mod cidr;
 pub mod config;
 pub mod coturn;
 pub mod credentials;
+pub mod endings;
 pub mod engine;
 pub mod figures;
 pub mod filter;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::{ConfigError, TurnConfig};
+use super::endings::Endings;
 use super::engine::{Engine, Shared};
 use super::figures::{Counters, TurnFigures};
 use super::filter::PeerFilter;
@@ -137,14 +138,20 @@ impl TurnServer {
         figures
     }
 
+    /// Where the last figures of each allocation go when it ends, also those that end with the server.
+    #[must_use]
+    pub fn endings(&self) -> Endings {
+        self.shared.registry.endings.clone()
+    }
+
     /// How many ports are given out: one for each family of each allocation, and those reserved for a next request.
     #[must_use]
     pub fn ports_in_use(&self) -> u32 {
         self.resources.ports.taken()
     }
 
-    /// Ends every allocation and connection, and returns when all is over.
-    pub async fn shutdown(mut self) {
+    /// Ends every allocation and connection, and returns when all is over, with what it has done in all.
+    pub async fn shutdown(mut self) -> TurnFigures {
         self.end();
         self.front.tasks.close();
         self.front.tasks.wait().await;
@@ -153,6 +160,7 @@ impl TurnServer {
         if !tokio::task::spawn_blocking(join).await.is_ok_and(|all| all) {
             tracing::error!("a thread of the relay has failed");
         }
+        self.snapshot()
     }
 
     fn end(&self) {

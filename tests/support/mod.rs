@@ -5,6 +5,7 @@
 pub mod figures;
 pub mod gateway;
 pub mod lab;
+pub mod mount;
 pub mod namespace;
 pub mod role;
 pub mod scripted;

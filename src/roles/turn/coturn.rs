@@ -38,6 +38,8 @@ const PACKAGE: &str = "coturn";
 const START: Duration = Duration::from_secs(20);
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
+/// For what it has said before its end, which is in the pipe already.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Its complaints that are passed on: so many at once, and a second. Strangers can make it complain.
 const COMPLAINTS: Rate = Rate::per_second(20, 1);
 
@@ -64,7 +66,7 @@ pub(super) async fn start(context: &Context, config: &TurnConfig) -> Result<Engi
     let complaint = Arc::new(Mutex::new(None));
     let output = pipe::Receiver::from_owned_fd(child.output)
         .map_err(|error| RoleError::passing(format!("cannot read the log of {PROGRAM}: {error}")))?;
-    tokio::spawn(listen_to(output, log.clone(), complaint.clone()));
+    let reading = tokio::spawn(listen_to(output, log.clone(), complaint.clone()));
     let ended = CancellationToken::new();
     let mut children = signal(SignalKind::child())
         .map_err(|error| RoleError::passing(format!("cannot listen for SIGCHLD: {error}")))?;
@@ -99,12 +101,17 @@ pub(super) async fn start(context: &Context, config: &TurnConfig) -> Result<Engi
     });
     let mut addresses = vec![format!("turn:{listen}")];
     addresses.extend(config.tls_listen.iter().map(|address| format!("turns:{address}")));
+    let (endings, at_the_end) = (locked(&log).endings(), log.clone());
     Ok(Engine {
         addresses,
         figures: Arc::new(move || locked(&log).figures()),
+        endings,
         stop: Box::pin(async move {
             stopping.cancel();
             ended.cancelled().await;
+            // Its last words may still be in the pipe.
+            let _ = tokio::time::timeout(LAST_WORDS, reading).await;
+            locked(&at_the_end).end();
         }),
     })
 }

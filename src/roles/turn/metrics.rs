@@ -9,6 +9,7 @@ use opentelemetry::metrics::Meter;
 
 use super::Figures;
 use crate::telemetry::catalogue::{self, Metric};
+use crate::turn::endings::Endings;
 use crate::turn::figures::TurnFigures;
 
 /// Figures, and when they were read.
@@ -17,8 +18,8 @@ type Moment = (Instant, Arc<TurnFigures>);
 /// One export asks for each metric by itself; they shall say the same.
 const SAME_MOMENT: Duration = Duration::from_millis(200);
 
-/// Registers the metrics, which are read from `figures` at each export. `failures` counts the bandwidth log's.
-pub(super) fn observe(meter: &Meter, figures: Figures, failures: Arc<AtomicU64>) {
+/// Registers the metrics, which are read from `figures` at each export. `endings` and `failures` are the bandwidth log's.
+pub(super) fn observe(meter: &Meter, figures: Figures, endings: Endings, failures: Arc<AtomicU64>) {
     let known: Mutex<Option<Moment>> = Mutex::default();
     let read = move || {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,5 +73,9 @@ pub(super) fn observe(meter: &Meter, figures: Figures, failures: Arc<AtomicU64>)
     let _ = catalogue::TURN_LOG_FAILURES
         .observed_counter(meter)
         .with_callback(move |observer| observer.observe(failures.load(Ordering::Relaxed), &[]))
+        .build();
+    let _ = catalogue::TURN_LOG_MISSED
+        .observed_counter(meter)
+        .with_callback(move |observer| observer.observe(endings.missed(), &[]))
         .build();
 }

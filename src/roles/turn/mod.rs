@@ -18,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::TurnRoleConfig;
 
+use self::bandwidth::BandwidthLog;
 use super::runtime::{Context, Facts, RoleError, Started};
 use crate::topology::plan::TurnEngine;
 use crate::turn::config::TurnConfig;
+use crate::turn::endings::Endings;
 use crate::turn::figures::TurnFigures;
 use crate::turn::secret;
 use crate::turn::server::{BindError, TurnServer};
@@ -28,10 +30,14 @@ use crate::turn::server::{BindError, TurnServer};
 /// Reads what an engine has done so far.
 type Figures = Arc<dyn Fn() -> TurnFigures + Send + Sync>;
 
+/// Time for the last lines of the bandwidth log when the role stops.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// An engine that runs.
 struct Engine {
     addresses: Vec<String>,
     figures: Figures,
+    endings: Endings,
     stop: BoxFuture<'static, ()>,
 }
 
@@ -55,20 +61,21 @@ pub async fn start(context: Context, mut config: TurnRoleConfig) -> Result<Start
         _ => embedded(&config.server)?,
     };
     let failures = Arc::new(AtomicU64::new(0));
-    metrics::observe(&context.meter, engine.figures.clone(), failures.clone());
-    let (name, stop) = (process.name.clone(), CancellationToken::new());
-    let log = bandwidth::run(name, config.bandwidth, engine.figures.clone(), failures, stop.clone());
+    metrics::observe(&context.meter, engine.figures.clone(), engine.endings.clone(), failures.clone());
+    let stop = CancellationToken::new();
+    let Engine { addresses, figures, endings, stop: stop_engine } = engine;
+    let log = BandwidthLog::new(process.name.clone(), config.bandwidth, figures, endings, failures);
     // Spawned, not `beside`: its last lines are written when the role stops.
-    let log = tokio::spawn(log);
+    let log = tokio::spawn(log.run(stop.clone()));
     Ok(Started {
-        facts: Facts { peer_id: None, addresses: engine.addresses },
+        facts: Facts { peer_id: None, addresses },
         admin: None,
         beside: None,
         stop: Box::pin(async move {
+            // Its allocations end with it, and each has a last line.
+            stop_engine.await;
             stop.cancel();
-            // Before the engine: its allocations are still there to be told of.
-            let _ = tokio::time::timeout(Duration::from_secs(1), log).await;
-            engine.stop.await;
+            let _ = tokio::time::timeout(LAST_LINES, log).await;
         }),
     })
 }
@@ -83,22 +90,23 @@ fn embedded(config: &TurnConfig) -> Result<Engine, RoleError> {
     let plain = listens.udp.iter().map(|address| format!("turn:{address}"));
     let secure = listens.tls.iter().map(|address| format!("turns:{address}"));
     let addresses = plain.chain(secure).collect();
+    let endings = server.endings();
     // The figures are asked for until the very end; after the server's own they stay as they were.
     let shared = Arc::new(Mutex::new(Running { server: Some(server), last: TurnFigures::default() }));
     let reader = shared.clone();
     Ok(Engine {
         addresses,
         figures: Arc::new(move || locked(&reader).read()),
+        endings,
         stop: Box::pin(async move {
             let server = {
                 let mut running = locked(&shared);
                 running.read();
-                running.last.live.clear();
-                running.last.allocations = 0;
                 running.server.take()
             };
             if let Some(server) = server {
-                server.shutdown().await;
+                let last = server.shutdown().await;
+                locked(&shared).last = last;
             }
         }),
     })

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
+use crate::turn::endings::Endings;
 use crate::turn::figures::{AllocationFigures, REFUSALS, Traffic, TurnFigures};
 
 /// Sessions that are kept apart; beyond, they count in the totals alone.
@@ -32,6 +33,7 @@ pub struct Log {
     refused: BTreeMap<u16, u64>,
     /// Makes names of users out of their names.
     hasher: RandomState,
+    endings: Endings,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,9 @@ impl Log {
                 self.sessions.insert(id, session);
             }
         } else if text.starts_with("closed") || text.starts_with("delete") {
-            self.sessions.remove(&id);
+            if let Some(session) = self.sessions.remove(&id) {
+                self.endings.add(session.figures(id));
+            }
         } else if let Some(rest) = text.strip_prefix("peer usage: ") {
             // Of what went over the relay's own port: payload alone. What peers sent goes on to the client.
             let count = |key: &str| {
@@ -93,19 +97,23 @@ impl Log {
         }
     }
 
+    /// Where the last figures of each session go when it ends.
+    #[must_use]
+    pub fn endings(&self) -> Endings {
+        self.endings.clone()
+    }
+
+    /// The program has ended, and with it all sessions that it has not told the end of.
+    pub fn end(&mut self) {
+        for (id, session) in std::mem::take(&mut self.sessions) {
+            self.endings.add(session.figures(id));
+        }
+    }
+
     /// The figures so far.
     #[must_use]
     pub fn figures(&self) -> TurnFigures {
-        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let live = self.sessions.iter().map(|(id, session)| AllocationFigures {
-            id: *id,
-            user: session.user.clone(),
-            client: nowhere,
-            transport: "",
-            relay: nowhere,
-            since: session.since,
-            traffic: session.traffic,
-        });
+        let live = self.sessions.iter().map(|(id, session)| session.figures(*id));
         TurnFigures {
             allocations: self.sessions.len() as u64,
             allocated: self.allocated,
@@ -114,6 +122,22 @@ impl Log {
             auth_failures: self.auth_failures,
             live: live.collect(),
             ..TurnFigures::default()
+        }
+    }
+}
+
+impl Session {
+    /// What coturn's log does not tell stays unspecified.
+    fn figures(&self, id: u64) -> AllocationFigures {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        AllocationFigures {
+            id,
+            user: self.user.clone(),
+            client: nowhere,
+            transport: "",
+            relay: nowhere,
+            since: self.since,
+            traffic: self.traffic,
         }
     }
 }
@@ -181,6 +205,27 @@ mod tests {
         assert_eq!(figures.traffic, expected);
         assert_eq!(figures.live[0].traffic, expected);
         assert_eq!(figures.live[0].id, 1_000_000_000_000_002);
+    }
+
+    #[test]
+    fn the_last_figures_of_a_session_are_told_when_it_ends_or_coturn_does() {
+        let mut log = Log::default();
+        let endings = log.endings();
+        endings.listen();
+        LINES.lines().for_each(|line| drop(log.hear(line)));
+        let told = |endings: &Endings| -> Vec<(u64, u64)> {
+            endings.take().iter().map(|of| (of.id, of.traffic.sent_bytes)).collect()
+        };
+        assert_eq!(told(&endings), [(1, 0)]);
+        log.hear(
+            "9: : session 001000000000000002: closed (2nd stage), user <1795905999:joe> realm <hippius>",
+        );
+        log.hear("9: : session 001000000000000002: delete: realm=<hippius>, username=<1795905999:joe>");
+        assert_eq!(told(&endings), [(1_000_000_000_000_002, 510_000)]);
+        log.hear("9: : session 3: new, realm=<hippius>, username=<1795905999:joe>, lifetime=777");
+        log.end();
+        assert_eq!(told(&endings), [(3, 0)]);
+        assert_eq!(log.figures().allocations, 0);
     }
 
     #[test]
