@@ -270,6 +270,7 @@ fn another_value_than_the_default_shows_in_the_plan() {
         ("turn", "max_allocations", "2"),
         ("turn", "max_per_user", "2"),
         ("turn", "max_per_address", "2"),
+        ("turn", "stranger_answers_per_second", "2"),
         ("turn", "bytes_per_second", "2048"),
         ("turn", "credential_lifetime", "\"2m\""),
         ("turn", "config_file", "\"turn.json\""),

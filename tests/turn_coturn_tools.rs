@@ -46,6 +46,8 @@ impl Bench {
             secret: Some("north".into()),
             users: [("user".to_owned(), "password".into())].into(),
             allow: vec!["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
+            // The tool's clients are one user, and make more than one allocation each.
+            max_per_user: 1_000,
             workers: 2,
             ..TurnConfig::default()
         };
@@ -165,6 +167,21 @@ fn over_udp_by_channels_and_by_send() {
     let figures = bench.server().snapshot();
     let lost = |reason| figures.dropped_for(reason);
     assert_eq!(lost(DropReason::Malformed) + lost(DropReason::Forbidden) + lost(DropReason::TooLarge), 0);
+    bench.end();
+}
+
+/// Hundreds of clients behind one address, all at once: what bounds strangers has room for them.
+#[test]
+fn by_hundreds_from_one_address() {
+    let bench = Bench::start("127.0.0.1");
+    let port = bench.server().local_addresses().udp[0].port();
+    let peer_port = bench.peer_address.port().to_string();
+    let load = ["-m", "300", "-n", "5", "-l", "200", "-c", "-e", "127.0.0.1", "-r", &peer_port];
+    let said = bench.run("turnutils_uclient", port, &with(&load));
+    assert!(said.contains("tot_send_msgs=1500, tot_recv_msgs=1500"), "{said}");
+    let figures = bench.server().snapshot();
+    assert!(figures.refused_with(401) >= 300, "{figures:?}");
+    assert_eq!(figures.dropped_for(DropReason::Stranger), 0);
     bench.end();
 }
 

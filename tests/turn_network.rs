@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hippius::supervisor::lifecycle::State;
 use hippius::turn::credentials::password_of;
@@ -365,6 +365,64 @@ fn relaying_goes_on_when_the_bandwidth_log_is_read_only() {
         Mount::read_write,
         "Read-only file system",
     );
+}
+
+/// A binding request, and an Allocate without credentials.
+const REQUESTS: [[u8; 20]; 2] = [request(1), request(3)];
+
+const fn request(kind: u8) -> [u8; 20] {
+    [0, kind, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+}
+
+/// Kilobytes of memory that a process holds.
+fn memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a figure");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Bad input: a flood with forged senders. From this machine's own addresses, so that the answers can be counted.
+#[test]
+fn an_address_that_proves_nothing_is_answered_now_and_then_and_everybody_else_is_served() {
+    const FLOOD: usize = 2_000;
+    const SOURCES: usize = 10_000;
+    let network = up(&format!("{LOOPBACK}stranger_answers_per_second = 1\n"));
+    let (relay, echo) = (("127.0.0.1", port_of(&network)), Echo::start());
+    let dropped = || {
+        let labels = [("process", "turn"), ("reason", "stranger")];
+        figure(&network.metrics(), "turn_dropped_total", &labels).unwrap_or(0.0)
+    };
+    let since = Instant::now();
+    let victim = UdpSocket::bind("127.9.9.9:0").expect("all of 127.0.0.0/8 is ours");
+    victim.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    for number in 0..FLOOD {
+        victim.send_to(&REQUESTS[number % 2], relay).expect("sent");
+    }
+    for _ in 0..20 {
+        victim.recv(&mut [0; 500]).expect("those of 20 s come at once");
+    }
+    wait_until("the rest is counted", || dropped() >= FLOOD as f64 - 20.0 - since.elapsed().as_secs_f64());
+    assert!(dropped() <= FLOOD as f64 - 20.0);
+    // Others come through, the first time as well as later.
+    assert_exchanged(&exchange(&network, &echo, &[]));
+
+    let pid = network.process("turn").pid.expect("it runs");
+    let before = memory(pid);
+    let refused = || {
+        let labels = [("process", "turn"), ("code", "401")];
+        figure(&network.metrics(), "turn_refused_total", &labels).unwrap_or(0.0)
+    };
+    let refused_before = refused();
+    for number in 0..SOURCES {
+        let source = format!("127.{}.{}.7:0", 10 + number / 250, 1 + number % 250);
+        let source = UdpSocket::bind(source).expect("all of 127.0.0.0/8 is ours");
+        source.send_to(&REQUESTS[1], relay).expect("sent");
+    }
+    wait_until("all are answered", || refused() >= refused_before + SOURCES as f64);
+    let after = memory(pid);
+    assert!(after < before + 4_096, "{before} kB before {SOURCES} strangers, {after} kB after");
+    assert_exchanged(&exchange(&network, &echo, &[]));
+    network.down();
 }
 
 #[test]

@@ -128,6 +128,7 @@ pub fn role_config(
         max_allocations: settings.max_allocations,
         max_per_user: settings.max_per_user,
         max_per_address: settings.max_per_address,
+        stranger_answers_per_second: settings.stranger_answers_per_second,
         bytes_per_second: settings.bytes_per_second.unwrap_or(0),
         ..TurnConfig::default()
     };

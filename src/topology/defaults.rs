@@ -23,6 +23,8 @@ pub(super) const TURN_MAX_ALLOCATIONS: u32 = 10_000;
 pub(super) const TURN_MAX_PER_USER: u32 = 100;
 /// An office behind one address fits, a single stranger does not fill the server.
 pub(super) const TURN_MAX_PER_ADDRESS: u32 = 1_000;
+/// Hundreds of browsers behind one address fit; whose address is forged is sent 15 KB a second.
+pub(super) const TURN_STRANGER_ANSWERS: u32 = 100;
 /// Long enough for most calls, short enough that what leaks is soon worth nothing.
 pub(super) const TURN_CREDENTIAL_LIFETIME: Duration = Duration::from_secs(3_600);
 /// The first restart is immediate, the following are 0.1, 0.2, 0.4 … s apart: a process that dies as soon as it

@@ -144,6 +144,10 @@ fn keys(old: &PlannedProcess, new: &PlannedProcess) -> Vec<&'static str> {
                 ("max_allocations", old.max_allocations != new.max_allocations),
                 ("max_per_user", old.max_per_user != new.max_per_user),
                 ("max_per_address", old.max_per_address != new.max_per_address),
+                (
+                    "stranger_answers_per_second",
+                    old.stranger_answers_per_second != new.stranger_answers_per_second,
+                ),
                 ("bytes_per_second", old.bytes_per_second != new.bytes_per_second),
                 ("credential_lifetime", old.credential_lifetime != new.credential_lifetime),
                 ("config_file", old.config_file != new.config_file),

@@ -249,6 +249,8 @@ pub struct TurnSettings {
     pub max_per_user: u32,
     /// … and of one address.
     pub max_per_address: u32,
+    /// Answers a second to one address that has not proven to be where it says it is.
+    pub stranger_answers_per_second: u32,
     /// Bytes that one allocation may relay a second; `None`: no limit.
     pub bytes_per_second: Option<u64>,
     /// How long the credentials hold that browsers are given.

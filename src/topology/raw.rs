@@ -419,6 +419,10 @@ tables! {
         /// How many of them one IP address may have; an IPv6 address stands for its /64.
         #[schemars(extend("default" = 1_000))]
         max_per_address: Integer<1, 100_000>,
+        /// Answers a second, over UDP, to one IP address that has not proven to be where it says it is; those of 20 s may come at once. An
+        /// IPv6 address stands for its /64.
+        #[schemars(extend("default" = 100))]
+        stranger_answers_per_second: Integer<1, 1_000_000>,
         /// Bytes of payload that one allocation may relay a second, each way: a number, or a string like `1 MiB`. Default: no limit.
         bytes_per_second: Size<1024, { 1 << 40 }>,
         /// How long the credentials hold that browsers are given.

@@ -69,6 +69,10 @@ impl Build<'_> {
             max_allocations: raw.max_allocations.value().map_or(defaults::TURN_MAX_ALLOCATIONS, |max| max.0),
             max_per_user: raw.max_per_user.value().map_or(defaults::TURN_MAX_PER_USER, |max| max.0),
             max_per_address: raw.max_per_address.value().map_or(defaults::TURN_MAX_PER_ADDRESS, |max| max.0),
+            stranger_answers_per_second: raw
+                .stranger_answers_per_second
+                .value()
+                .map_or(defaults::TURN_STRANGER_ANSWERS, |answers| answers.0),
             bytes_per_second: raw.bytes_per_second.value().map(|size| size.0),
             credential_lifetime: raw
                 .credential_lifetime
@@ -105,6 +109,7 @@ impl Build<'_> {
             ("max_allocations", place(&raw.max_allocations), ToServers),
             ("max_per_user", place(&raw.max_per_user), ToServers),
             ("max_per_address", place(&raw.max_per_address), ToEmbeddedAlone),
+            ("stranger_answers_per_second", place(&raw.stranger_answers_per_second), ToEmbeddedAlone),
             ("bytes_per_second", place(&raw.bytes_per_second), ToServers),
         ];
         let word = ENGINES.iter().find(|(_, known)| *known == engine).map_or("", |(word, _)| word);
@@ -119,7 +124,9 @@ impl Build<'_> {
                 TurnEngine::External => {
                     "remove it: an external server is described in config/turn_config.json, or in the file that `config_file` names"
                 }
-                _ => "remove it, or use engine = \"embedded\": coturn counts by user alone",
+                _ => {
+                    "remove it, or use engine = \"embedded\": coturn has limits for users and for all, not for addresses"
+                }
             };
             let message = format!("`{key}` does not belong to engine = \"{word}\"");
             self.mistakes.push(Mistake::new(span, message, "not of this engine").help(help));

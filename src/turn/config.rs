@@ -56,6 +56,10 @@ pub struct TurnConfig {
     pub bytes_per_second: u64,
     /// Bytes of payload that all together may relay a second, each way. 0, the default: as many as there are.
     pub total_bytes_per_second: u64,
+    /// Answers a second to one address, an IPv6 address standing for its /64, over UDP and as long as it has not proven that it is where it
+    /// says it is: those to binding requests and to requests without a nonce that was sent there. Those of 20 s may come at once. 0: as many
+    /// as are asked for. Default 100: hundreds of browsers behind one address fit, and nobody is flooded who has not asked.
+    pub stranger_answers_per_second: u32,
     /// Life of an allocation whose client asks for none, and the least that is given. Default 10 min (RFC 8656, 7.2).
     #[serde(with = "humantime_serde")]
     pub default_lifetime: Duration,
@@ -104,6 +108,7 @@ impl Default for TurnConfig {
             max_per_address: 1_000,
             bytes_per_second: 0,
             total_bytes_per_second: 0,
+            stranger_answers_per_second: 100,
             default_lifetime: Duration::from_secs(600),
             max_lifetime: Duration::from_secs(3_600),
             nonce_lifetime: Duration::from_secs(600),

@@ -96,6 +96,8 @@ pub enum DropReason {
     OverRate,
     /// It was too large to be sent on, or was not to be fragmented and would have been.
     TooLarge,
+    /// It was a request from an address that has not proven to be where it says it is, and was answered as often as it may be.
+    Stranger,
     /// The client's connection takes less than comes in.
     QueueFull,
     /// The operating system did not take it.
@@ -108,7 +110,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 11] = [
+    pub const ALL: [DropReason; 12] = [
         DropReason::Malformed,
         DropReason::NoAllocation,
         DropReason::NoPermission,
@@ -116,6 +118,7 @@ impl DropReason {
         DropReason::Forbidden,
         DropReason::OverRate,
         DropReason::TooLarge,
+        DropReason::Stranger,
         DropReason::QueueFull,
         DropReason::NotSent,
         DropReason::TooManyConnections,
@@ -133,6 +136,7 @@ impl DropReason {
             DropReason::Forbidden => "forbidden",
             DropReason::OverRate => "over_rate",
             DropReason::TooLarge => "too_large",
+            DropReason::Stranger => "stranger",
             DropReason::QueueFull => "queue_full",
             DropReason::NotSent => "not_sent",
             DropReason::TooManyConnections => "too_many_connections",

@@ -26,6 +26,7 @@ pub mod probe;
 mod quota;
 pub mod secret;
 pub mod server;
+mod strangers;
 pub mod url;
 
 pub use config::TurnConfig;

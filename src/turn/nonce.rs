@@ -11,6 +11,17 @@ const COOKIE: &str = "obMatJos2gAAA";
 /// Of the proof, how many bytes are sent: nobody guesses 96 bits.
 const PROOF_BYTES: usize = 12;
 
+/// What a nonce is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Made here for this client, not long ago.
+    Good,
+    /// Made here for this client, but its time is over.
+    Old,
+    /// Not made here, or for somebody else.
+    Foreign,
+}
+
 /// Makes and checks nonces.
 #[derive(Debug)]
 pub(super) struct Nonces {
@@ -35,19 +46,23 @@ impl Nonces {
         nonce
     }
 
-    /// Whether `nonce` was made for the client at `client` and is not too old.
-    pub(super) fn is_good(&self, nonce: &str, client: SocketAddr, seconds: u32) -> bool {
+    /// What `nonce` is worth that a client at `client` shows.
+    pub(super) fn judge(&self, nonce: &str, client: SocketAddr, seconds: u32) -> Standing {
         let mut bytes = [0; 4 + PROOF_BYTES];
-        let Some(text) = nonce.strip_prefix(COOKIE) else { return false };
+        let Some(text) = nonce.strip_prefix(COOKIE) else { return Standing::Foreign };
         if STANDARD_NO_PAD.decode_slice(text, &mut bytes) != Ok(bytes.len()) {
-            return false;
+            return Standing::Foreign;
         }
         let [a, b, c, d, proof @ ..] = bytes;
         let made = u32::from_be_bytes([a, b, c, d]);
         let age = seconds.checked_sub(made);
         let expected = self.proof(client, made);
         let differing = proof.iter().zip(&expected).fold(0, |sum, (one, other)| sum | (one ^ other));
-        differing == 0 && age.is_some_and(|age| age <= self.lifetime_seconds)
+        match age {
+            _ if differing != 0 => Standing::Foreign,
+            Some(age) if age <= self.lifetime_seconds => Standing::Good,
+            _ => Standing::Old,
+        }
     }
 
     fn proof(&self, client: SocketAddr, seconds: u32) -> [u8; PROOF_BYTES] {
@@ -79,13 +94,20 @@ mod tests {
         let nonces = Nonces::new([7; 32], 600);
         let client: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let nonce = nonces.make(client, 1_000);
-        assert!(nonces.is_good(&nonce, client, 1_000) && nonces.is_good(&nonce, client, 1_600));
-        assert!(!nonces.is_good(&nonce, client, 1_601), "too old");
-        assert!(!nonces.is_good(&nonce, client, 999), "from the future");
-        assert!(!nonces.is_good(&nonce, "192.0.2.1:4001".parse().unwrap(), 1_000));
-        assert!(!nonces.is_good(&nonce, "192.0.2.2:4000".parse().unwrap(), 1_000));
-        assert!(!nonces.is_good(&nonce, "[2001:db8::1]:4000".parse().unwrap(), 1_000));
-        assert!(!Nonces::new([8; 32], 600).is_good(&nonce, client, 1_000), "of another server");
+        for (seconds, standing) in [
+            (1_000, Standing::Good),
+            (1_600, Standing::Good),
+            (1_601, Standing::Old),
+            // From the future.
+            (999, Standing::Old),
+        ] {
+            assert_eq!(nonces.judge(&nonce, client, seconds), standing, "{seconds}");
+        }
+        for other in ["192.0.2.1:4001", "192.0.2.2:4000", "[2001:db8::1]:4000"] {
+            assert_eq!(nonces.judge(&nonce, other.parse().unwrap(), 1_000), Standing::Foreign, "{other}");
+        }
+        let elsewhere = Nonces::new([8; 32], 600).judge(&nonce, client, 1_000);
+        assert_eq!(elsewhere, Standing::Foreign, "of another server");
     }
 
     #[test]
@@ -96,9 +118,12 @@ mod tests {
         for index in 0..nonce.len() {
             for other in ["A", "z", "+", "é", ""] {
                 let forged = format!("{}{other}{}", &nonce[..index], &nonce[index + 1..]);
-                assert!(forged == nonce || !nonces.is_good(&forged, client, 1_000), "{forged}");
+                let standing = nonces.judge(&forged, client, 1_000);
+                assert!(forged == nonce || standing == Standing::Foreign, "{forged}: {standing:?}");
             }
         }
-        assert!(!nonces.is_good("", client, 1_000) && !nonces.is_good(COOKIE, client, 1_000));
+        for text in ["", COOKIE] {
+            assert_eq!(nonces.judge(text, client, 1_000), Standing::Foreign);
+        }
     }
 }

@@ -124,7 +124,7 @@ impl ConnectionQuota {
 }
 
 /// What counts as one address: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from.
-fn block(address: IpAddr) -> IpAddr {
+pub(super) fn block(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,

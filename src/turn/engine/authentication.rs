@@ -12,6 +12,7 @@ use super::requests::Refusal;
 use super::wire::Client;
 use crate::turn::credentials;
 use crate::turn::integrity::{self, Key, PasswordAlgorithm};
+use crate::turn::nonce::Standing;
 
 /// The password algorithms offered, the better one first, as the value of PASSWORD-ALGORITHMS (RFC 8489, 14.11).
 pub(super) const OFFERED: [u8; 8] = [0, 2, 0, 0, 0, 1, 0, 0];
@@ -57,12 +58,14 @@ impl Engine {
         };
         let failed = || {
             self.counters.auth_failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Refusal::challenge(401)
+            Refusal::challenge(401).of_proven()
         };
         let shared = &self.shared;
         // The nonce first: without a good one nobody makes us compute passwords.
-        if !shared.nonces.is_good(nonce.nonce(), client.address, shared.seconds(now)) {
-            return Err(Refusal::challenge(438));
+        match shared.nonces.judge(nonce.nonce(), client.address, shared.seconds(now)) {
+            Standing::Good => {}
+            Standing::Old => return Err(Refusal::challenge(438).of_proven()),
+            Standing::Foreign => return Err(Refusal::challenge(438)),
         }
         if realm.realm() != shared.config.realm {
             return Err(failed());

@@ -34,6 +34,7 @@ use super::figures::{Counters, DropReason, Registry};
 use super::filter::PeerFilter;
 use super::nonce::Nonces;
 use super::quota::Quotas;
+use super::strangers::Strangers;
 use crate::token_bucket::{Rate, TokenBucket};
 
 /// The longest request read. Real ones have some 200 bytes.
@@ -51,6 +52,7 @@ pub struct Shared {
     start: Instant,
     pub(super) quotas: Quotas,
     pub(super) registry: Registry,
+    strangers: Option<Strangers>,
     total_rates: Option<Mutex<[TokenBucket; 2]>>,
 }
 
@@ -67,6 +69,7 @@ impl Shared {
             start: now,
             quotas: Quotas::new(config.max_allocations, config.max_per_user, config.max_per_address),
             registry: Registry::default(),
+            strangers: Strangers::new(config.stranger_answers_per_second, now),
             total_rates: buckets(config.total_bytes_per_second, now).map(Mutex::new),
             config,
             filter,

@@ -21,10 +21,10 @@ use super::allocation::{Allocation, ChannelError};
 use super::attributes::{Attributes, Unreadable, read};
 use super::authentication::User;
 use super::relaying::CHANNELS;
-use super::wire::{Client, Opened, Wanted, Wire};
+use super::wire::{Client, Opened, Transport, Wanted, Wire};
 use super::{Engine, buckets, family, key};
 use crate::turn::credentials;
-use crate::turn::figures::LiveAllocation;
+use crate::turn::figures::{DropReason, LiveAllocation};
 use crate::turn::filter::Standing;
 use crate::turn::integrity;
 
@@ -38,15 +38,21 @@ pub(super) struct Refusal {
     /// Tell the client how to authenticate itself.
     challenge: bool,
     unknown: Vec<AttributeType>,
+    /// The client has shown a nonce that was sent to its address, so that it is there.
+    of_proven: bool,
 }
 
 impl Refusal {
     pub(super) fn new(code: u16) -> Self {
-        Self { code, challenge: false, unknown: Vec::new() }
+        Self { code, challenge: false, unknown: Vec::new(), of_proven: false }
     }
 
     pub(super) fn challenge(code: u16) -> Self {
         Self { challenge: true, ..Self::new(code) }
+    }
+
+    pub(super) fn of_proven(self) -> Self {
+        Self { of_proven: true, ..self }
     }
 }
 
@@ -59,7 +65,7 @@ impl From<Unreadable> for Refusal {
 type Answer = Result<MessageWriteVec, Refusal>;
 
 impl Engine {
-    /// A request of a client; it gets exactly one answer.
+    /// A request of a client; it gets one answer, or none where a stranger has had enough.
     pub(super) fn on_request<W: Wire>(
         &mut self,
         wire: &mut W,
@@ -74,6 +80,17 @@ impl Engine {
         let attributes = Attributes::of(message);
         let mut user = None;
         let answer = self.answer(wire, client, message, &attributes, &mut user, now);
+        let is_proven = user.is_some()
+            || client.transport != Transport::Udp
+            || answer.as_ref().is_err_and(|refusal| refusal.of_proven);
+        if let (false, Some(strangers)) = (is_proven, &self.shared.strangers)
+            && !strangers.take(client.address.ip(), now)
+        {
+            return self.counters.drop_one(DropReason::Stranger);
+        }
+        if message.method() == BINDING && answer.is_ok() {
+            self.counters.bindings.fetch_add(1, Ordering::Relaxed);
+        }
         let answer = answer.unwrap_or_else(|refusal| self.refuse(client, message, &refusal, now));
         let mut answer = answer.finish();
         if let Some(user) = &user {
@@ -101,7 +118,6 @@ impl Engine {
         let method = message.method();
         if method == BINDING {
             known(attributes)?;
-            self.counters.bindings.fetch_add(1, Ordering::Relaxed);
             let mut answer = success(message);
             put(&mut answer, &XorMappedAddress::new(client.address, message.transaction_id()));
             return Ok(answer);

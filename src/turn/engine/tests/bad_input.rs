@@ -6,6 +6,8 @@ use turn_types::attribute::RequestedTransport;
 use turn_types::message::{ALLOCATE, CREATE_PERMISSION, SEND};
 
 use super::world::*;
+use crate::turn::TurnConfig;
+use crate::turn::engine::{Client, Transport};
 use crate::turn::figures::DropReason;
 
 /// Nobody hears of these packets, and each is counted.
@@ -233,4 +235,69 @@ fn answers_are_remembered_up_to_a_limit() {
     assert_eq!(world.engine.answers.len(), 8_192);
     world.pass(41);
     assert!(world.engine.answers.is_empty());
+}
+
+/// How many of `count` packets of `client` are answered.
+fn answered(world: &mut World, client: &Client, packet: &[u8], count: usize) -> usize {
+    (0..count).filter(|_| !world.packet(client, packet).is_empty()).count()
+}
+
+/// Bad input: forged senders, who would have the relay's answers hit somebody else.
+#[test]
+fn an_address_that_proves_nothing_is_answered_now_and_then() {
+    let mut world = World::with(TurnConfig { stranger_answers_per_second: 1, ..config() });
+    let allocate = Message::builder_request(ALLOCATE, MessageWriteVec::new()).finish();
+    let mut forged = Asking::ann(&mut world, "203.0.113.1:4000");
+    forged.nonce = "obMatJos2gAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned();
+    let foreign_nonce = forged.request(ALLOCATE, &[&RequestedTransport::new(17)]);
+    let mut unreadable = Message::builder_request(BINDING, MessageWriteVec::new());
+    raw(&mut unreadable, 0x7fff, b"what?");
+    for (number, packet) in
+        [allocate.clone(), foreign_nonce, binding(), unreadable.finish()].iter().enumerate()
+    {
+        let victim = client(&format!("192.0.2.{number}:4000"));
+        assert_eq!(answered(&mut world, &victim, packet, 100), 20);
+        let other_port = client(&format!("192.0.2.{number}:4001"));
+        assert_eq!(answered(&mut world, &other_port, packet, 100), 0, "the same address");
+        world.net.now += std::time::Duration::from_secs(3);
+        assert_eq!(answered(&mut world, &victim, packet, 100), 3);
+        assert_eq!(world.figures().dropped_for(DropReason::Stranger), (number as u64 + 1) * 277);
+    }
+    let figures = world.figures();
+    assert_eq!(figures.bindings, 23, "only what was answered");
+    assert_eq!([401, 438, 420].map(|code| figures.refused_with(code)), [23 + 1, 23, 23]);
+    let stream = Client { transport: Transport::Tcp, ..client("192.0.2.0:4000") };
+    assert_eq!(answered(&mut world, &stream, &allocate, 100), 100, "a connection cannot be forged");
+    assert_eq!(answered(&mut world, &client("[2001:db8::1]:4000"), &allocate, 15), 15);
+    assert_eq!(answered(&mut world, &client("[2001:db8::2]:4000"), &allocate, 15), 5, "the same /64");
+}
+
+#[test]
+fn who_has_proven_to_be_there_is_served_while_others_forge_his_address() {
+    let mut world = World::with(TurnConfig { stranger_answers_per_second: 1, ..config() });
+    let ann = Asking::ann(&mut world, "192.0.2.1:4000");
+    let mallory = Asking::named(&mut world, "192.0.2.1:5000", "mallory", "guess");
+    let flooded = |world: &mut World| {
+        answered(world, &client("192.0.2.1:4000"), &binding(), 100);
+        assert_eq!(answered(world, &client("192.0.2.1:4000"), &binding(), 1), 0);
+    };
+    flooded(&mut world);
+    ann.allocated(&mut world);
+    assert_eq!(ann.permit(&mut world, &[PEER]).code(), None);
+    assert_eq!(ann.send(&mut world, PEER, b"data").len(), 1);
+    for _ in 0..50 {
+        assert_eq!(mallory.allocate(&mut world).code(), Some(401));
+    }
+    // Her nonce gets old; with the new one she goes on.
+    world.net.now += std::time::Duration::from_secs(601 - 300);
+    world.tick();
+    assert_eq!(ann.refresh(&mut world, 3_600).code(), None);
+    world.net.now += std::time::Duration::from_secs(300);
+    world.tick();
+    flooded(&mut world);
+    let stale = ann.refresh(&mut world, 600);
+    assert_eq!(stale.code(), Some(438));
+    let nonce = stale.get::<stun_types::attribute::Nonce>().unwrap().nonce().to_owned();
+    let renewed = Asking { nonce, ..ann };
+    assert_eq!(renewed.refresh(&mut world, 600).code(), None);
 }
