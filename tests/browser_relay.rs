@@ -1,4 +1,4 @@
-//! Browser windows that reach each other through the relay of a network that the real binary runs, over UDP and over TCP.
+//! Browser windows that reach each other through the relay of a network that the real binary runs, over UDP, TCP and TLS.
 //!
 //! Needs root or user namespaces, Node 20, Chromium and `npm ci` in `tests/browser`, like `browser_chat.rs`.
 
@@ -22,7 +22,13 @@ fn windows_talk_through_the_relay_and_find_back_when_it_is_killed() {
         return;
     }
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("topology/local.toml");
-    let mut network = Network::new(&std::fs::read_to_string(shipped).unwrap());
+    // The shipped one, with TLS besides.
+    let shipped = std::fs::read_to_string(shipped).unwrap();
+    let with_tls = "[turn]\ntls = { certificate = \"relay.pem\", key = \"relay.key\" }\n";
+    let mut network = Network::new(&shipped.replace("[turn]\n", with_tls));
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(network.dir().join("relay.pem"), made.cert.pem()).unwrap();
+    std::fs::write(network.dir().join("relay.key"), made.key_pair.serialize_pem()).unwrap();
     std::fs::create_dir(network.dir().join("config")).unwrap();
     let often = r#"{"monitoring": {"interval_ms": 200}}"#;
     std::fs::write(network.dir().join("config/turn_config.json"), often).unwrap();

@@ -16,6 +16,10 @@ const FILE_BYTES = 50 * 1024 * 1024;
 const processOf = (name) =>
   JSON.parse(execFileSync(HIPPIUS, ["status", "--json"])).processes.find((one) => one.name === name);
 
+/** Whether a URL leads to a relay by `transport`: `udp`, `tcp` or `tls`. */
+const leads = (url, transport) =>
+  transport === "tls" ? url.startsWith("turns:") : url.startsWith("turn:") && url.endsWith(`transport=${transport}`);
+
 /** The page may use relays alone, reached by `transport`; their credentials are those of the real server. */
 const relayOnly = (transport) => async (page) => {
   await page.addInitScript(() => {
@@ -28,7 +32,7 @@ const relayOnly = (transport) => async (page) => {
   await watchLinks(page);
   await page.route("**/ice", async (route) => {
     const answer = await (await route.fetch()).json();
-    const only = ({ urls, ...rest }) => ({ ...rest, urls: urls.filter((url) => url.endsWith(`transport=${transport}`)) });
+    const only = ({ urls, ...rest }) => ({ ...rest, urls: urls.filter((url) => leads(url, transport)) });
     const iceServers = answer.iceServers.map(only).filter(({ urls }) => urls.length > 0);
     await route.fulfill({ json: { ...answer, iceServers } });
   });
@@ -72,7 +76,7 @@ async function lostBytes() {
   return packets * 1_500;
 }
 
-for (const transport of ["udp", "tcp"]) {
+for (const transport of ["udp", "tcp", "tls"]) {
   test(`chat and a file of 50 MB through the relay, reached by ${transport}`, { timeout: PATIENCE_MS }, async () => {
     const browser = await startBrowser({ microphone: false });
     const folder = await mkdtemp(join(tmpdir(), "hippius-file-"));
