@@ -504,7 +504,7 @@ fn an_external_server_is_told_to_browsers_and_watched() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let config = format!(
         r#"{{"stun": {{"urls": ["stun:127.0.0.1:{silent}"]}},
-            "turn": {{"urls": ["turn:127.0.0.1:{silent}?transport=udp"], "username": "ada", "credential": "lovelace"}}}}"#
+            "turn": {{"urls": ["turn:127.0.0.1:{silent}?transport=udp", "turn:127.0.0.1:{silent}?transport=tcp", "turns:127.0.0.1:{silent}"], "username": "ada", "credential": "lovelace"}}}}"#
     );
     let mut network = Network::new(
         &topology("engine = \"external\"\nconfig_file = \"relays.json\"\n").replace("turn = 0\n", ""),
@@ -517,8 +517,16 @@ fn an_external_server_is_told_to_browsers_and_watched() {
     let turn = &told["iceServers"][1];
     assert_eq!((&turn["username"], &turn["credential"]), (&"ada".into(), &"lovelace".into()));
     assert_eq!(told["expires_at"], Value::Null);
-    assert_eq!(network.process("turn").addresses, [format!("turn:127.0.0.1:{silent}?transport=udp")]);
-    wait_until("its silence is told", || network.read("logs/turn.log").contains("does not answer"));
+    let urls =
+        ["turn:127.0.0.1:PORT?transport=udp", "turn:127.0.0.1:PORT?transport=tcp", "turns:127.0.0.1:PORT"];
+    let urls = urls.map(|url| url.replace("PORT", &silent.to_string()));
+    assert_eq!(network.process("turn").addresses, urls);
+    // In the log a URL stands without what is the default.
+    for shown in [&urls[0].replace("?transport=udp", ""), &urls[1], &urls[2]] {
+        wait_until("its silence is told", || {
+            network.read("logs/turn.log").contains(&format!("{shown} does not answer"))
+        });
+    }
     // With a secret, credentials of a limited time.
     write(
         &network,
@@ -567,14 +575,24 @@ fn a_bad_configuration_is_refused_before_anything_starts() {
         "3 mistakes",
     ];
     refused("", Some(file), &said);
-    refused("engine = \"external\"\n", Some("{}"), &["config/turn_config.json names no TURN server"]);
-    // A file that is not there is missed once it is needed.
-    let network = Network::new(&topology("engine = \"external\"\n"));
-    network.run_ok(&["check", "topology.toml"]);
-    let output = network.run(&["up", "topology.toml"]);
-    assert_eq!(output.status.code(), Some(1));
-    let errors = text(&output.stderr);
-    assert!(errors.contains("cannot read config/turn_config.json"), "{errors}");
+}
+
+/// Each with the place in the topology that asks for the file.
+#[test]
+fn a_turn_file_that_is_missing_or_of_no_use_is_told_where_it_is_named() {
+    let external = "engine = \"external\"\n";
+    let engine = "topology.toml:9:10";
+    refused(external, Some("{}"), &[engine, "config/turn_config.json names no TURN server", "1 mistake"]);
+    refused(external, None, &[engine, "cannot read config/turn_config.json: No such file", "1 mistake"]);
+    let named = "config_file = \"relays.json\"\n";
+    let missing = "cannot read relays.json: No such file";
+    refused(named, None, &["topology.toml:9:15", missing, "TURN_SERVER_SETUP.md"]);
+    refused(&format!("{external}{named}"), None, &["topology.toml:10:15", missing]);
+    // What the usual file is not, where nothing names it.
+    let network = Network::new(&topology(""));
+    fs::create_dir_all(network.dir().join("config/turn_config.json")).expect("writable");
+    let errors = text(&network.run(&["check", "topology.toml"]).stderr);
+    assert!(errors.contains("topology.toml:8:1") && errors.contains("is a directory"), "{errors}");
 }
 
 #[test]

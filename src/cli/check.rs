@@ -8,7 +8,6 @@ use super::output;
 use super::window::Window;
 use crate::control::printable::printable;
 use crate::roles::logging;
-use crate::supervisor::turn;
 use crate::topology::plan::Plan;
 use crate::topology::{self, Look, Mistakes, environment};
 
@@ -39,16 +38,9 @@ pub fn run(args: CheckArgs) -> ExitCode {
 /// # Errors
 /// The exit code, once the mistakes are printed.
 pub fn load(path: &Path) -> Result<Plan, ExitCode> {
-    let mistakes = match topology::load(path, &environment::of_process) {
-        Ok(topology) => {
-            let plan = topology.plan();
-            let mistakes = turn::mistakes(&plan);
-            if mistakes.is_empty() {
-                return Ok(plan);
-            }
-            mistakes
-        }
-        Err(mistakes) => vec![mistakes],
+    let mistakes = match topology::load_with_files(path, &environment::of_process) {
+        Ok(topology) => return Ok(topology.plan()),
+        Err(mistakes) => mistakes,
     };
     for mistakes in &mistakes {
         report(mistakes);

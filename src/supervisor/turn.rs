@@ -10,7 +10,7 @@ use super::state_dir::{Paths, create_private};
 use crate::roles::turn::config::{BandwidthConfig, TurnRoleConfig};
 use crate::topology::Mistakes;
 use crate::topology::plan::{Plan, PlannedProcess, Settings, TurnEngine, TurnSettings};
-use crate::topology::turn_file::{Access, DEFAULT_PATH, TurnFile};
+use crate::topology::turn_file::{Access, TurnFile};
 use crate::turn::config::{PortRange, TurnConfig};
 use crate::turn::ice::{HOST, IceSource};
 use crate::turn::secret;
@@ -23,23 +23,6 @@ pub struct Place {
     pub listen: SocketAddr,
     /// TLS, if there is any.
     pub tls_listen: Option<SocketAddr>,
-}
-
-/// The TURN files of a plan that are there and of no use, each with all its mistakes. One that is missing is, like a certificate, nothing
-/// that a topology by itself can be blamed for; [`prepare`] asks for it.
-#[must_use]
-pub fn mistakes(plan: &Plan) -> Vec<Mistakes> {
-    let mut all: Vec<Mistakes> = Vec::new();
-    for process in &plan.processes {
-        if let Settings::Turn(settings) = &process.settings
-            && settings.config_file.as_deref().unwrap_or(Path::new(DEFAULT_PATH)).exists()
-            && let Err(mistakes) = file(settings)
-            && !all.contains(&mistakes)
-        {
-            all.push(mistakes);
-        }
-    }
-    all
 }
 
 fn file(settings: &TurnSettings) -> Result<TurnFile, Mistakes> {

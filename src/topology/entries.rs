@@ -223,7 +223,7 @@ impl<'a> Build<'a> {
     }
 
     /// A certificate with both its files.
-    fn certificate(&mut self, raw: &Key<RawTls>) -> Option<CertificateFiles> {
+    pub(super) fn certificate(&mut self, raw: &Key<RawTls>) -> Option<CertificateFiles> {
         let At { value, span } = raw.given()?;
         for (key, name) in [(&value.certificate, "certificate"), (&value.key, "key")] {
             if matches!(key, Key::Absent) {

@@ -13,7 +13,8 @@ use super::mistake::{Mistake, Mistakes};
 use super::model::Topology;
 use super::raw::RawTopology;
 use super::reader::{FromToml, Reader, shown};
-use super::validate::validate;
+use super::turn_named::{self, Named};
+use super::validate::{servers, validate};
 
 /// Largest topology file in bytes: as many processes as are allowed, written out one by one, need half of it.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -24,10 +25,27 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// # Errors
 /// Every mistake in the file, or why it could not be read.
 pub fn load(path: &Path, lookup: Lookup<'_>) -> Result<Topology, Mistakes> {
+    let (name, text) = text_of(path)?;
+    parse(&name, &text, lookup)
+}
+
+/// As [`load`]; and the TURN files that the topology names must be there and of use, too.
+///
+/// # Errors
+/// Every mistake in the topology; where there is none, every mistake in those files and each that is missing.
+pub fn load_with_files(path: &Path, lookup: Lookup<'_>) -> Result<Topology, Vec<Mistakes>> {
+    let (name, text) = text_of(path).map_err(|mistakes| vec![mistakes])?;
+    let (topology, named) = understand(&name, &text, lookup).map_err(|mistakes| vec![mistakes])?;
+    let mistakes = turn_named::mistakes(&named, &name, &text);
+    if mistakes.is_empty() { Ok(topology) } else { Err(mistakes) }
+}
+
+/// The name of the file at `path`, and what it says.
+fn text_of(path: &Path) -> Result<(String, String), Mistakes> {
     let bytes = read(path).map_err(|mistake| Mistakes::of_file(path, mistake))?;
     let name = path.display().to_string();
     match String::from_utf8(bytes) {
-        Ok(text) => parse(&name, &text, lookup),
+        Ok(text) => Ok((name, text)),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let text = String::from_utf8_lossy(error.as_bytes());
@@ -47,6 +65,11 @@ pub fn load(path: &Path, lookup: Lookup<'_>) -> Result<Topology, Mistakes> {
 /// # Errors
 /// Every mistake in the text.
 pub fn parse(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Topology, Mistakes> {
+    understand(file, text, lookup).map(|(topology, _)| topology)
+}
+
+/// The topology in `text`, and the TURN files that it names.
+fn understand(file: &str, text: &str, lookup: Lookup<'_>) -> Result<(Topology, Vec<Named>), Mistakes> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let broken = first_of_each_line(&errors, text);
     if !broken.is_empty() {
@@ -59,7 +82,7 @@ pub fn parse(file: &str, text: &str, lookup: Lookup<'_>) -> Result<Topology, Mis
     let raw = RawTopology::from_toml(&root, &mut reader).unwrap_or_default();
     mistakes.extend(reader.into_mistakes());
     match validate(&raw, &mut mistakes) {
-        Some(topology) if mistakes.is_empty() => Ok(topology),
+        Some(topology) if mistakes.is_empty() => Ok((topology, turn_named::named(servers(&raw.turn)))),
         _ => Err(Mistakes::new(file, text, mistakes)),
     }
 }

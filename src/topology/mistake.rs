@@ -60,6 +60,13 @@ impl Mistake {
         Self { message: printable(&message.into()), help: None, labels: Vec::new(), position: None }
     }
 
+    /// The same, at `span` of the text of another file, which is to blame for it.
+    #[must_use]
+    pub(super) fn at(mut self, span: Range<usize>, label: &str) -> Self {
+        self.labels.insert(0, (span, printable(label)));
+        self
+    }
+
     /// Adds what to do.
     #[must_use]
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {

@@ -31,10 +31,11 @@ mod schema;
 mod short_form;
 mod turn;
 pub mod turn_file;
+mod turn_named;
 mod turn_values;
 mod validate;
 
-pub use load::{load, parse};
+pub use load::{load, load_with_files, parse};
 pub use mistake::{Look, Mistake, Mistakes, Position};
 pub use model::Topology;
 pub use print::PlanTable;

@@ -13,7 +13,6 @@ use super::ports::{Claim, Kind};
 use super::raw::{RawRelayPorts, RawTurn};
 use super::reader::{At, Key};
 use super::turn_values::ENGINES;
-use crate::tls::CertificateFiles;
 
 impl Build<'_> {
     /// A TURN server. `shares_port`: others, too, leave their port to `[ports]`.
@@ -31,7 +30,7 @@ impl Build<'_> {
             }
             (Key::Absent, None | Some(Key::Absent)) => (defaults::TURN_PORT, at.span.clone()),
         };
-        let tls = listens.then(|| self.turn_tls(raw)).flatten();
+        let tls = listens.then(|| self.certificate(&raw.tls)).flatten();
         let tls_port =
             match (&tls, &raw.tls_port) {
                 (None, Key::Given(given)) if listens && matches!(raw.tls, Key::Absent) => {
@@ -131,22 +130,6 @@ impl Build<'_> {
             let message = format!("`{key}` does not belong to engine = \"{word}\"");
             self.mistakes.push(Mistake::new(span, message, "not of this engine").help(help));
         }
-    }
-
-    /// The certificate; both its files.
-    fn turn_tls(&mut self, raw: &RawTurn) -> Option<CertificateFiles> {
-        let At { value, span } = raw.tls.given()?;
-        for (key, name) in [(&value.certificate, "certificate"), (&value.key, "key")] {
-            if matches!(key, Key::Absent) {
-                let mistake = Mistake::new(span.clone(), format!("`tls` lacks `{name}`"), "incomplete");
-                self.mistakes
-                    .push(mistake.help("it takes both: tls = { certificate = \"FILE\", key = \"FILE\" }"));
-            }
-        }
-        Some(CertificateFiles {
-            certificate: value.certificate.value()?.0.clone(),
-            key: value.key.value()?.0.clone(),
-        })
     }
 
     fn relay_ports(&mut self, own: &Key<RawRelayPorts>) -> TurnPorts {

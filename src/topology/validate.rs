@@ -88,7 +88,7 @@ fn nodes(key: &Key<Nodes>) -> &[At<RawNode>] {
     key.value().map_or(&[], |list| &list.items)
 }
 
-fn servers<T>(key: &Key<OneOrMany<T>>) -> &[At<T>] {
+pub(super) fn servers<T>(key: &Key<OneOrMany<T>>) -> &[At<T>] {
     key.value().map_or(&[], |list| &list.0)
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::roles::runtime::{Context, Facts, RoleError, Started};
 use crate::turn::probe;
-use crate::turn::url::{Scheme, ServerUrl, Transport};
+use crate::turn::url::ServerUrl;
 
 /// Between two questions to each server.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -23,15 +24,10 @@ pub(super) fn start(context: &Context, urls: &[String]) -> Result<Started, RoleE
             "no external server is named; write its URLs into config/turn_config.json (docs/TURN_SERVER_SETUP.md)",
         ));
     }
-    // A question by UDP is enough to know that a server is there; those that speak TLS alone are not asked.
-    let asked: Vec<ServerUrl> = servers
-        .into_iter()
-        .filter(|url| url.transport == Transport::Udp && url.scheme != Scheme::Turns)
-        .collect();
     Ok(Started {
         facts: Facts { peer_id: None, addresses: urls.to_vec() },
         admin: None,
-        beside: Some(Box::pin(watch(asked, context.stop.clone()))),
+        beside: Some(Box::pin(watch(servers, context.stop.clone()))),
         stop: Box::pin(async {}),
     })
 }
@@ -40,8 +36,16 @@ async fn watch(servers: Vec<ServerUrl>, stop: CancellationToken) {
     let mut answered: Vec<Option<bool>> = vec![None; servers.len()];
     let mut ticks = tokio::time::interval(INTERVAL);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        for (server, known) in servers.iter().zip(&mut answered) {
-            let Some(result) = stop.run_until_cancelled(ask(server)).await else { return };
+        // All at once: one that is silent keeps the others waiting no longer than itself.
+        let asked = join_all(servers.iter().map(|server| probe::server(server, PATIENCE)));
+        let Some(results) = stop.run_until_cancelled(asked).await else { return };
+        for ((server, result), known) in servers.iter().zip(results).zip(&mut answered) {
+            let Some(result) = result else {
+                if known.replace(false).is_none() {
+                    tracing::info!("{server} is not watched: it is reached by DTLS");
+                }
+                continue;
+            };
             match (&result, *known) {
                 (Ok(()), Some(true)) | (Err(_), Some(false)) => {}
                 (Ok(()), _) => tracing::info!("{server} answers"),
@@ -54,10 +58,4 @@ async fn watch(servers: Vec<ServerUrl>, stop: CancellationToken) {
             *known = Some(result.is_ok());
         }
     }
-}
-
-async fn ask(server: &ServerUrl) -> std::io::Result<()> {
-    let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await?.next();
-    let address = found.ok_or_else(|| std::io::Error::other("its name leads nowhere"))?;
-    probe::binding(address, PATIENCE).await.map(drop)
 }
