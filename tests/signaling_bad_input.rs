@@ -88,6 +88,7 @@ async fn descriptions_and_candidates_over_their_limits_are_refused() {
     a.expect_error("too_large").await;
     a.send("IceCandidate", json!({"to": "b", "candidate": "x".repeat(4 * 1024 + 1)})).await;
     a.expect_error("too_large").await;
+    assert_eq!(bench.refused("too_large"), 2.0);
     all_is_well(&mut a, &mut b).await;
 }
 
@@ -160,6 +161,46 @@ async fn a_flood_is_dropped_then_cut_off() {
     for _ in 0..19 {
         b.expect("IceCandidate").await;
     }
+}
+
+fn few_bytes() -> SignalingConfig {
+    SignalingConfig { byte_burst: 64 * 1024, bytes_per_second: 16 * 1024, ..SignalingConfig::default() }
+}
+
+#[tokio::test]
+async fn frames_that_never_become_a_message_are_a_flood_as_well() {
+    let bench = Bench::new(few_bytes()).await;
+    let (mut a, mut b) = (bench.join("a").await, bench.join("b").await);
+    a.expect("PeerJoined").await;
+    let mut bad = bench.join_from("127.0.0.2", "bad").await;
+    // Fragments of nothing, of a message that has no end.
+    let begun = frame(OpCode::Data(Data::Text), false, vec![b'x']);
+    let more = frame(OpCode::Data(Data::Continue), false, Vec::new());
+    let flood = async {
+        let mut sending = bad.socket.feed(begun).await;
+        while sending.is_ok() {
+            sending = bad.socket.feed(more.clone()).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, flood).await.expect("it is cut off");
+    bench.until("it is counted", |m| m.sum("ws_refused", &[("reason", "flood")]) == 1.0).await;
+    for client in [&mut a, &mut b] {
+        assert_eq!(client.expect("PeerJoined").await["peer_id"], "bad");
+        assert_eq!(client.expect("PeerLeft").await["peer_id"], "bad");
+    }
+    all_is_well(&mut a, &mut b).await;
+}
+
+#[tokio::test]
+async fn requests_for_nothing_are_a_flood_as_well() {
+    let bench = Bench::new(few_bytes()).await;
+    let mut stream = bench.tcp().await;
+    let requests = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
+    let (mut reading, mut writing) = stream.split();
+    let flood = async { while writing.write_all(requests.as_bytes()).await.is_ok() {} };
+    let answers = async { while reading.read(&mut [0; 64 * 1024]).await.is_ok_and(|read| read > 0) {} };
+    tokio::time::timeout(DEADLINE, async { tokio::join!(flood, answers) }).await.expect("it is cut off");
+    assert_eq!(bench.refused("flood"), 1.0);
 }
 
 #[tokio::test]

@@ -86,6 +86,41 @@ pub fn refusal(full: Full) -> &'static str {
     }
 }
 
+/// What a connection may send at all, messages or not: WebSocket frames that never become one, or requests for nothing. Four times what its messages
+/// may have, so that whoever only sends too large or too many messages is told so by [`RateLimit`] before.
+///
+/// With the defaults, 4 MiB at once and 1 MiB a second: of the smallest frames, 6 bytes each, some 175,000. The clock is looked at once for each [`IntakeLimit::PORTION`].
+#[derive(Debug)]
+pub struct IntakeLimit {
+    bytes: TokenBucket,
+    unpaid: u32,
+}
+
+impl IntakeLimit {
+    /// How many times the bytes of messages.
+    const TIMES: u32 = 4;
+    /// So many bytes are taken on trust.
+    const PORTION: u32 = 16 * 1024;
+
+    /// The limit by what `config` grants messages, untouched at `now`.
+    #[must_use]
+    pub fn new(config: &SignalingConfig, now: Instant) -> Self {
+        let rate = Rate::per_second(config.byte_burst, config.bytes_per_second).times(Self::TIMES);
+        Self { bytes: TokenBucket::full(rate, now), unpaid: 0 }
+    }
+
+    /// Whether `bytes` more may come, at `now()`; once they may not, the connection is of no use any more.
+    #[must_use]
+    pub fn take(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
+        self.unpaid = self.unpaid.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if self.unpaid < Self::PORTION {
+            return true;
+        }
+        let cost = std::mem::take(&mut self.unpaid);
+        self.bytes.take(cost, now())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -116,6 +151,20 @@ mod tests {
         assert!((0..4).all(|_| limit.check(256 * 1024, start) == Verdict::Pass));
         assert_eq!(limit.check(256 * 1024, start), Verdict::Refuse);
         assert_eq!(limit.check(256 * 1024, start + Duration::from_secs(1)), Verdict::Pass);
+    }
+
+    #[test]
+    fn bytes_that_are_no_messages_are_bounded_too() {
+        let start = Instant::now();
+        let mut limit = IntakeLimit::new(&SignalingConfig::default(), start);
+        let admitted =
+            |limit: &mut IntakeLimit, now| (0..10_000).take_while(|_| limit.take(1024, || now)).count();
+        assert!((4_096..4_096 + 16).contains(&admitted(&mut limit, start)), "4 MiB at once");
+        let mut limit = IntakeLimit::new(&SignalingConfig::default(), start);
+        // A megabyte a second for an hour is no flood; nothing is forgotten that is below the portion.
+        for second in 0..3_600 {
+            assert!((0..1_024).all(|_| limit.take(1_024, || start + Duration::from_secs(second))));
+        }
     }
 
     #[test]

@@ -7,10 +7,11 @@
 //!
 //! [`wire`] is the protocol as types, [`hub`] decides, [`limits`] bounds what a client may do, [`origin`] says whose pages
 //! may connect, [`token`] who may
-//! register where that is asked for, `joins` how often, `session` is the task of one WebSocket, `relayed` is the quick way for what is only passed on, `shared` carries out what the hub decides, [`server`] listens. The
+//! register where that is asked for, `joins` how often, `session` is the task of one WebSocket, `relayed` is the quick way for what is only passed on, `shared` carries out what the hub decides, `door` bounds who is let in at all, [`server`] answers them. The
 //! protocol is described in `docs/signaling.md`. Knows nothing of roles, processes or web pages.
 
 pub mod config;
+mod door;
 pub mod hub;
 mod joins;
 pub mod limits;

@@ -10,6 +10,8 @@ pub(super) const SLOW_READER: &str = "slow_reader";
 pub(super) const NO_WEBSOCKET: &str = "no_websocket";
 /// The request for the WebSocket does not come in time.
 pub(super) const SLOW_HANDSHAKE: &str = "slow_handshake";
+/// The client sends more than anybody who means well.
+pub(super) const FLOOD: &str = "flood";
 /// A page of another host.
 pub(super) const FOREIGN_ORIGIN: &str = "foreign_origin";
 
@@ -23,7 +25,7 @@ pub(super) fn of_close(reason: CloseReason) -> Option<&'static str> {
         CloseReason::TooBig => Some("frame_too_big"),
         CloseReason::NotUtf8 => Some("not_utf8"),
         CloseReason::Protocol => Some("protocol"),
-        CloseReason::Flood => Some("flood"),
+        CloseReason::Flood => Some(FLOOD),
         CloseReason::AddressLimit => Some(refusal(Full::Address)),
         CloseReason::ServerFull => Some(refusal(Full::Server)),
     }

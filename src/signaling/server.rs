@@ -1,11 +1,8 @@
 //! The signaling server's front door: HTTP requests that become WebSockets at `/signal`.
 
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -15,8 +12,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -24,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::SignalingConfig;
+use super::door::Door;
 use super::limits::{self, SPARE, SPARE_PER_ADDRESS};
 use super::origin::{self, Way};
 use super::secrets::{Secrets, SecretsError};
@@ -31,8 +28,8 @@ use super::shared::Shared;
 use super::wire::{CloseReason, MAX_MESSAGE_BYTES, PATH};
 use super::{refusal, session};
 use crate::control::host;
-use crate::control::http::{self, Accept, Body, HEALTH, Limits, Remote};
-use crate::control::places::{Place, Places, subject};
+use crate::control::http::{self, Body, HEALTH, Limits, Remote};
+use crate::control::places::{Places, subject};
 use crate::telemetry::instruments::{SignalingInstruments, TlsInstruments};
 use crate::tls::TlsError;
 use crate::tls::secured::{Secured, Tls};
@@ -95,7 +92,7 @@ impl SignalingServer {
             sessions.spawn(Arc::clone(tls).follow(stop.clone()));
         }
         let table = Places::new(per_address.saturating_add(SPARE_PER_ADDRESS), connections);
-        let door = Door { listener, table, shared: Arc::clone(&shared) };
+        let door = Door::new(listener, table, Arc::clone(&shared));
         let desk = Arc::new(Desk {
             seats: Places::new(per_address, clients),
             shared: Arc::clone(&shared),
@@ -269,66 +266,4 @@ fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
         return None;
     }
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
-}
-
-/// The listener with the bounds per address and in all; what is over them is told so and closed.
-struct Door {
-    listener: TcpListener,
-    table: Arc<Places>,
-    shared: Arc<Shared>,
-}
-
-impl Accept for Door {
-    type Io = Admitted;
-
-    async fn accept(&self) -> io::Result<(Admitted, Remote)> {
-        loop {
-            let (stream, remote) = Accept::accept(&self.listener).await?;
-            let Remote::Tcp(from) = remote else { continue };
-            match self.table.admit(from.ip()) {
-                Ok(permit) => return Ok((Admitted { stream, _permit: permit }, remote)),
-                Err(full) => {
-                    self.shared.count_refused(limits::refusal(full));
-                    // As much courtesy as costs nothing: the send buffer of a new socket is empty.
-                    let _ = stream.try_write(
-                        b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-                    );
-                }
-            }
-        }
-    }
-
-    fn timed_out(&self) {
-        self.shared.count_refused(refusal::SLOW_HANDSHAKE);
-    }
-}
-
-/// A connection that is counted for as long as it lives, as HTTP and as WebSocket.
-struct Admitted {
-    stream: TcpStream,
-    _permit: Place,
-}
-
-impl AsyncRead for Admitted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Admitted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -34,6 +34,8 @@ enum End {
     Server(CloseReason),
     /// The client does not read what is sent to it.
     SlowReader,
+    /// The client sends more bytes than are read, whatever they are; counted already.
+    Flood,
 }
 
 /// Serves one WebSocket, which counts for `address` and has reached us by the name `host`, until either side ends it.
@@ -56,12 +58,14 @@ pub(super) async fn run<S>(
     let departure = match end {
         End::Client(departure) => departure,
         End::Server(reason) if refusal::of_close(reason).is_some() => Departure::Clean,
+        End::Flood => Departure::Clean,
         End::Server(_) | End::SlowReader => Departure::Lost,
     };
     shared.disconnect(Event::Closed { client, departure }, client);
     match end {
         End::SlowReader => shared.count_refused(refusal::SLOW_READER),
         End::Client(_) => {}
+        End::Flood => close(socket, CloseReason::Flood, &shared).await,
         End::Server(reason) => {
             if let Some(counted) = refusal::of_close(reason) {
                 shared.count_refused(counted);
@@ -243,6 +247,7 @@ fn broken(error: &Error) -> End {
             tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
         ) => End::Client(Departure::Lost),
         Error::Protocol(_) => End::Server(CloseReason::Protocol),
+        Error::Io(error) if error.kind() == io::ErrorKind::QuotaExceeded => End::Flood,
         _ => End::Client(Departure::Lost),
     }
 }

@@ -93,6 +93,44 @@ scene("a file is refused, taken back, or broken off by either side, and nothing 
   assert.equal((await saved(b, "after.txt")).bytes.toString(), "after all");
 });
 
+scene("a large file never waits in the sender's memory, nor outruns a receiver who is busy", async (open) => {
+  const { a, b } = await pair(open, { prepare: watchLinks });
+  await a.evaluate(() => {
+    const { files } = window.channels;
+    window.most = { waiting: 0, ahead: 0 };
+    let [sent, confirmed] = [0, 0];
+    files.addEventListener("message", ({ data }) => {
+      const { kind, bytes } = JSON.parse(data);
+      if (kind === "got") confirmed = bytes;
+    });
+    const send = files.send.bind(files);
+    files.send = (data) => {
+      send(data);
+      if (typeof data !== "string") sent += data.byteLength - 4;
+      window.most.waiting = Math.max(window.most.waiting, files.bufferedAmount);
+      window.most.ahead = Math.max(window.most.ahead, sent - confirmed);
+    };
+  });
+  // Its channel takes whatever comes; only what its page has read is confirmed.
+  await b.evaluate(() => {
+    window.channels.files.addEventListener("message", () => {
+      for (const end = performance.now() + 2; performance.now() < end; );
+    });
+  });
+  await withLarge(32 * MIB, async (path) => {
+    await a.setInputFiles("#file", path);
+    await press(b, "large.bin", "Accept");
+    await stateOf(a, "large.bin", "delivered and checked");
+  });
+  const most = await a.evaluate(() => window.most);
+  const chunk = 16 * 1024;
+  assert.ok(most.waiting <= MIB + chunk + 4, JSON.stringify(most));
+  // The page hears a confirmation just before this test does.
+  assert.ok(most.ahead <= 4 * MIB + MIB / 4 + chunk, JSON.stringify(most));
+  // As much as may be was under way, so the bounds were what held it back.
+  assert.ok(most.ahead > 2 * MIB, JSON.stringify(most));
+});
+
 scene("several files at once, and no more than are allowed; what is too large is not even offered", async (open) => {
   const { a, b } = await pair(open);
   const files = Array.from({ length: 9 }, (_, index) => ({ name: `part-${index}.bin`, mimeType: "", buffer: randomBytes(300_000 + index) }));

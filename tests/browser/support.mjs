@@ -147,6 +147,12 @@ export async function openWindow(context, { hash = "", name, base = web, registe
     if (process.env.VERBOSE) console.error(message.type(), message.text());
     if (/Content Security Policy|Refused to/.test(message.text())) page.problems.push(message.text());
   });
+  const own = new URL(base).origin;
+  page.on("request", (request) => {
+    const { origin, protocol } = new URL(request.url());
+    // Blobs and data: URLs are of the page itself.
+    if (origin !== own && !["blob:", "data:"].includes(protocol)) page.problems.push(`asked ${request.url()}`);
+  });
   await page.goto(`${base}/${hash}`);
   if (registered) await online(page);
   if (name) {

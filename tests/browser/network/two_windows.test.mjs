@@ -19,6 +19,25 @@ async function kill(name) {
   });
 }
 
+/** The code with which the page's next signaling connection is closed. */
+async function closeCode(page) {
+  await page.evaluate(() => {
+    window.ended = new Promise((seen) => window.sockets.at(-1).addEventListener("close", ({ code }) => seen(code)));
+  });
+  return { seen: page.evaluate(() => window.ended) };
+}
+
+/** Keeps the page's WebSockets within reach. */
+const watchSockets = (page) => page.addInitScript(() => {
+  window.sockets = [];
+  window.WebSocket = class extends WebSocket {
+    constructor(...options) {
+      super(...options);
+      window.sockets.push(this);
+    }
+  };
+});
+
 const figure = async (series) => {
   const page = await (await fetch(METRICS_URL)).text();
   const line = page.split("\n").find((one) => one.startsWith(series));
@@ -28,8 +47,8 @@ const figure = async (series) => {
 test("two windows chat while signaling and web server are killed and come back", { timeout: 90_000 }, async () => {
   const browser = await startBrowser();
   try {
-    const a = await openWindow(browser.context, { name: "Ada" });
-    const b = await openWindow(browser.context, { name: "Bela" });
+    const a = await openWindow(browser.context, { name: "Ada", prepare: watchSockets });
+    const b = await openWindow(browser.context, { name: "Bela", prepare: watchSockets });
     const [idA, idB] = [await idOf(a), await idOf(b)];
     await row(a, idB).click();
     await connected(a);
@@ -50,6 +69,18 @@ test("two windows chat while signaling and web server are killed and come back",
     await hears(b, "no server needed");
     await Promise.all([online(a), online(b)]);
     assert.deepEqual([await idOf(a), await idOf(b)], [idA, idB], "the ids outlive the server");
+
+    // A restart drains it: windows are told to come back, and those who look on hear nothing of it.
+    const { generation } = processOf("signaling");
+    const codes = await Promise.all([a, b].map(closeCode));
+    execFileSync(HIPPIUS, ["restart", "signaling"]);
+    assert.deepEqual(await Promise.all(codes.map(({ seen }) => seen)), [1012, 1012]);
+    assert.ok(processOf("signaling").generation > generation);
+    await Promise.all([online(a), online(b)]);
+    assert.deepEqual([await idOf(a), await idOf(b)], [idA, idB], "and the ids outlive a drain");
+    await say(b, "drained and back");
+    await hears(a, "drained and back");
+    assert.equal(await a.locator(".note", { hasText: "Connected to" }).count(), 1, "the same chat all the time");
 
     await kill("web");
     const c = await openWindow(browser.context, { name: "Cleo" });
