@@ -2,6 +2,7 @@
 
 mod plain;
 pub mod secured;
+pub mod serving;
 
 use std::fs::{self, File};
 use std::io::{self, Read};

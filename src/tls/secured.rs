@@ -6,21 +6,17 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::StreamExt;
 use opentelemetry::KeyValue;
-use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Certificate, CertificateFiles, TlsError, plain};
+use super::serving::Serving;
+use super::{CertificateFiles, TlsError, plain};
 use crate::control::http::{Accept, Remote};
 use crate::control::places::{Place, Places};
 use crate::telemetry::catalogue;
@@ -36,21 +32,9 @@ pub const MAX_HANDSHAKES_PER_ADDRESS: u32 = 64;
 /// What a server needs for TLS: its present certificate, and the places of those who shake hands.
 #[derive(Debug)]
 pub struct Tls {
-    config: Arc<ServerConfig>,
-    current: Arc<Current>,
-    first: Certificate,
+    serving: Serving,
     places: Arc<Places>,
     instruments: TlsInstruments,
-}
-
-/// The certificate of new connections.
-#[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
-    }
 }
 
 impl Tls {
@@ -59,36 +43,16 @@ impl Tls {
     /// # Errors
     /// When its files cannot be read or do not belong together.
     pub fn open(files: CertificateFiles, instruments: TlsInstruments) -> Result<Arc<Self>, TlsError> {
-        let first = files.load()?;
-        let current = Arc::new(Current(RwLock::new(first.certified()?)));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::Library(error.to_string()))?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let serving = Serving::open(&files, &[b"http/1.1"])?;
         let refusals = [Refusal::Failed, Refusal::Plain, Refusal::Timeout, Refusal::Limit];
         catalogue::TLS_REFUSED.start_at_zero(&instruments.refused, refusals.map(Refusal::as_str));
         let places = Places::new(MAX_HANDSHAKES_PER_ADDRESS, MAX_HANDSHAKES);
-        Ok(Arc::new(Self { config: Arc::new(config), current, first, places, instruments }))
+        Ok(Arc::new(Self { serving, places, instruments }))
     }
 
     /// Takes over every new certificate that the files come to hold, until `stop`.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let mut renewals = std::pin::pin!(self.first.renewals());
-        while let Some(Some(certificate)) = stop.run_until_cancelled(renewals.next()).await {
-            self.renew(&certificate);
-        }
-    }
-
-    fn renew(&self, certificate: &Certificate) {
-        match certificate.certified() {
-            Ok(key) => *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = key,
-            Err(error) => {
-                tracing::error!(%error, "the changed certificate cannot be used; the old one stays")
-            }
-        }
+        self.serving.follow(stop).await;
     }
 
     /// Makes the handshake, in its time.
@@ -102,7 +66,7 @@ impl Tls {
                 let told = plain::answer(&mut io, first).await;
                 return Err((Refusal::Plain, told.err().unwrap_or(io::ErrorKind::InvalidData.into())));
             }
-            let accept = TlsAcceptor::from(Arc::clone(&self.config)).accept(Begun { first: Some(first), io });
+            let accept = self.serving.acceptor().accept(Begun { first: Some(first), io });
             accept.await.map_err(|error| (Refusal::Failed, error))
         };
         let late = |_| Err((Refusal::Timeout, io::ErrorKind::TimedOut.into()));

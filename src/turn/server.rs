@@ -2,12 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
-use futures::StreamExt;
-use rustls::ServerConfig;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,11 +16,12 @@ use super::engine::{Engine, Shared};
 use super::figures::{Counters, TurnFigures};
 use super::filter::PeerFilter;
 use super::io::sockets;
-use super::io::stream::{self, Front, TlsConfig};
+use super::io::stream::{self, Front};
 use super::io::worker::{Resources, Worker, WorkerHandle};
 use super::ports::{Ports, Reservations};
 use super::quota::ConnectionQuota;
-use crate::tls::{Certificate, CertificateFiles, TlsError};
+use crate::tls::TlsError;
+use crate::tls::serving::Serving;
 
 /// Ports tried where any will do.
 const PORT_TRIES: u32 = 16;
@@ -79,7 +79,7 @@ impl TurnServer {
     /// When the configuration is wrong, an address is taken or not ours, or the certificate cannot be used.
     pub fn bind(config: &TurnConfig) -> Result<TurnServer, BindError> {
         config.check()?;
-        let certificate = config.tls.as_ref().map(CertificateFiles::load).transpose()?;
+        let certificate = config.tls.as_ref().map(|files| Serving::open(files, &[])).transpose()?;
         let own = sockets::own_addresses().map_err(BindError::System)?;
         let workers = worker_count(config.workers);
 
@@ -172,31 +172,19 @@ impl TurnServer {
         &self,
         tcp: Vec<TcpListener>,
         tls: Vec<TcpListener>,
-        certificate: Option<Certificate>,
+        certificate: Option<Serving>,
     ) -> Result<(), BindError> {
         let front = &self.front;
-        let serve = |listener: TcpListener, tls: Option<TlsConfig>| -> Result<(), BindError> {
+        let serve = |listener: TcpListener, tls: Option<TlsAcceptor>| -> Result<(), BindError> {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(BindError::System)?;
             front.tasks.spawn(stream::accept(Arc::clone(front), listener, tls));
             Ok(())
         };
         tcp.into_iter().try_for_each(|listener| serve(listener, None))?;
         let Some(certificate) = certificate else { return Ok(()) };
-        let renewals = certificate.renewals();
-        let present: TlsConfig = Arc::new(RwLock::new(Arc::new(tls_config(certificate)?)));
-        for listener in tls {
-            serve(listener, Some(Arc::clone(&present)))?;
-        }
+        tls.into_iter().try_for_each(|listener| serve(listener, Some(certificate.acceptor())))?;
         let stop = front.stop.clone();
-        front.tasks.spawn(async move {
-            let mut renewals = std::pin::pin!(renewals.take_until(stop.cancelled_owned()));
-            while let Some(certificate) = renewals.next().await {
-                // It was checked when it was read.
-                if let Ok(config) = tls_config(certificate) {
-                    *present.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-                }
-            }
-        });
+        front.tasks.spawn(async move { certificate.follow(stop).await });
         Ok(())
     }
 }
@@ -342,17 +330,6 @@ fn filter(
         relays: with_external(relay_addresses),
         services: outside.chain(inside.iter().copied()).collect(),
     }
-}
-
-fn tls_config(certificate: Certificate) -> Result<ServerConfig, BindError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let failed = |error: rustls::Error| BindError::System(io::Error::other(error));
-    ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .with_no_client_auth()
-        .with_single_cert(certificate.chain, certificate.key)
-        .map_err(failed)
 }
 
 #[cfg(test)]

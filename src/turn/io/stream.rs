@@ -2,11 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -49,9 +48,6 @@ pub(crate) struct Front {
     pub(crate) next: std::sync::atomic::AtomicU64,
 }
 
-/// The present TLS configuration; replaced when the certificate is.
-pub(crate) type TlsConfig = Arc<RwLock<Arc<ServerConfig>>>;
-
 /// A place of a connection; given back when dropped.
 struct Place(Arc<Front>, SocketAddr);
 
@@ -62,7 +58,7 @@ impl Drop for Place {
 }
 
 /// Takes connections until the server stops.
-pub(crate) async fn accept(front: Arc<Front>, listener: TcpListener, tls: Option<TlsConfig>) {
+pub(crate) async fn accept(front: Arc<Front>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     loop {
         let accepted = tokio::select! {
             () = front.stop.cancelled() => return,
@@ -94,7 +90,7 @@ async fn connection(
     front: &Arc<Front>,
     stream: TcpStream,
     address: SocketAddr,
-    tls: Option<TlsConfig>,
+    tls: Option<TlsAcceptor>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?.ip();
@@ -104,9 +100,8 @@ async fn connection(
     let client = Client { route: FIRST_CONNECTION + number, address, local, transport };
     match tls {
         None => serve(front, worker, client, stream).await,
-        Some(config) => {
-            let config = Arc::clone(&config.read().unwrap_or_else(PoisonError::into_inner));
-            let handshake = timeout(front.message_timeout, TlsAcceptor::from(config).accept(stream));
+        Some(acceptor) => {
+            let handshake = timeout(front.message_timeout, acceptor.accept(stream));
             let Ok(stream) = handshake.await else {
                 front.counters.drop_one(DropReason::TooSlow);
                 return Ok(());
