@@ -4,11 +4,11 @@ import { followHash, takeToken, wire } from "./controls.js";
 import { cleanName, isId } from "./identity.js";
 import { connect, report, signalled } from "./links.js";
 import { Signaling } from "./signaling.js";
-import { openPeers, peerOf, store, tidy } from "./store.js";
+import { MAX_LISTED, MAX_UNLISTED, openPeers, peerOf, store, tidy } from "./store.js";
 import { note, paint, paintSoon } from "./talk.js";
 import * as view from "./view.js";
 
-const { identity, peers, ice } = store;
+const { identity, peers, unlisted, ice } = store;
 
 function listen(signaling) {
   signaling.addEventListener("state", () => {
@@ -26,13 +26,16 @@ function listen(signaling) {
   });
   signaling.addEventListener("PeerLeft", ({ detail }) => {
     const peer = peers.get(detail.peer_id);
-    if (!peer) return;
-    left(peer);
-    view.announce(`${view.nameOf(peer)} left`);
+    if (!peer) unlisted.delete(detail.peer_id);
+    else {
+      left(peer);
+      view.announce(`${view.nameOf(peer)} left`);
+    }
+    listMore();
     paintSoon();
   });
   for (const type of ["Offer", "Answer", "IceCandidate"]) {
-    signaling.addEventListener(type, ({ detail }) => isId(detail.from ?? "") && signalled(type, detail));
+    signaling.addEventListener(type, ({ detail }) => isId(detail.from) && signalled(type, detail));
   }
   signaling.addEventListener("Error", ({ detail }) => {
     const peer = peers.get(detail.to);
@@ -44,9 +47,11 @@ function listen(signaling) {
 
 const paintSignaling = () => view.paintSignaling(store.signaling, store.signalingUrl, store.failures, openPeers().length);
 
-function registered({ peers: here, ice_servers: given }) {
+function registered({ peers: told, ice_servers: given }) {
   view.paintSelf(identity);
   ice.fallBackOn(given);
+  const here = (Array.isArray(told) ? told : []).filter((peer) => isId(peer?.peer_id));
+  unlisted.clear();
   const ids = new Set(here.map((peer) => peer.peer_id));
   for (const peer of [...peers.values()]) if (!ids.has(peer.id)) left(peer);
   here.forEach(present);
@@ -63,11 +68,16 @@ function registered({ peers: here, ice_servers: given }) {
 }
 
 function present({ peer_id: id, name }) {
-  if (!isId(id ?? "") || id === identity.id) return null;
+  if (!isId(id) || id === identity.id) return null;
+  const clean = cleanName(String(name ?? ""));
+  if (!peers.has(id) && peers.size >= MAX_LISTED) {
+    if (unlisted.size < MAX_UNLISTED) unlisted.set(id, clean);
+    return null;
+  }
   const peer = peerOf(id);
   const before = peer.present ? view.nameOf(peer) : "";
   peer.present = true;
-  peer.name = cleanName(String(name ?? ""));
+  peer.name = clean;
   const now = view.nameOf(peer);
   if (before && before !== now && peer.state === "open") note(peer, `${before} is now called ${now}`);
   peer.link?.resume();
@@ -79,6 +89,15 @@ function left(peer) {
   if (peer.present) peer.goneAt = Date.now();
   peer.present = false;
   tidy(peer);
+}
+
+/** Lists some of those for whom there was no place. */
+function listMore() {
+  for (const [id, name] of unlisted) {
+    if (peers.size >= MAX_LISTED) return;
+    unlisted.delete(id);
+    present({ peer_id: id, name });
+  }
 }
 
 /** There is no signaling server, or nobody to ask where it is. */

@@ -107,7 +107,7 @@ function checked(servers) {
   if (!Array.isArray(servers)) return [];
   const good = [];
   for (const { urls, username, credential } of servers.slice(0, MAX_SERVERS).filter(Boolean)) {
-    const server = { urls: [urls].flat().map(String) };
+    const server = { urls: [urls].flat().slice(0, MAX_SERVERS).map(String) };
     if (username !== undefined) Object.assign(server, { username: String(username), credential: String(credential ?? "") });
     try {
       new RTCPeerConnection({ iceServers: [server] }).close();

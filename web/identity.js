@@ -12,23 +12,31 @@ const ANIMALS = ["badger", "beaver", "bison", "crane", "dingo", "eagle", "falcon
   "raven", "robin", "seal", "stork", "tapir", "toad", "wombat"];
 
 /** What the server takes as an id. */
-export const isId = (text) => /^[A-Za-z0-9._-]{1,64}$/.test(text);
+export const isId = (text) => typeof text === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(text);
 
 /** What a token to register says of itself: the one id and room it is for, or null. Whether it is good only the server can tell. */
 export function claimsOf(token) {
   try {
     const { sub, room } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
-    const only = (id) => (typeof id === "string" && isId(id) ? id : null);
+    const only = (id) => (isId(id) ? id : null);
     return { id: only(sub), room: only(room) };
   } catch {
     return { id: null, room: null };
   }
 }
 
-/** A name as the server takes it: no control, direction or invisible characters, at most 64. */
+const MAX_NAME = 64;
+
+/**
+ * A name as the server takes it: no control, direction or invisible characters, at most 64; nothing where there would be nothing to see, and
+ * no more marks on a letter than a language has.
+ */
 export function cleanName(text) {
-  const plain = text.replace(/[\p{Cc}\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFB\u{E0000}-\u{E007F}]/gu, "");
-  return [...plain.trim()].slice(0, 64).join("");
+  const plain = text
+    .slice(0, 16 * MAX_NAME)
+    .replace(/[\p{Cc}\u00AD\u034F\u061C\u115F\u1160\u180E\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\u2800\u3164\uFEFF\uFFA0\uFFF9-\uFFFB\u{E0000}-\u{E007F}]/gu, "")
+    .replace(/(\p{M}{3})\p{M}+/gu, "$1");
+  return /[\p{L}\p{N}\p{P}\p{S}]/u.test(plain) ? [...plain.trim()].slice(0, MAX_NAME).join("") : "";
 }
 
 function invent() {
@@ -54,7 +62,7 @@ function read() {
         name: cleanName(String(kept.name ?? "")),
         resume: typeof kept.resume === "string" ? kept.resume : null,
         token: typeof kept.token === "string" ? kept.token : null,
-        talks: Array.isArray(kept.talks) ? kept.talks.filter((id) => typeof id === "string" && isId(id)) : [],
+        talks: Array.isArray(kept.talks) ? kept.talks.filter(isId) : [],
       };
     }
   } catch {

@@ -35,6 +35,7 @@ export class Link extends EventTarget {
   #polite;
   #ice;
   #signal;
+  #mayBegin;
   #services;
   #pc = null;
   #channel = null;
@@ -62,15 +63,17 @@ export class Link extends EventTarget {
   #relayError = "";
 
   /**
-   * `signal(type, fields)` sends to the peer by way of the server; false if that is not possible. `services` are what
+   * `signal(type, fields)` sends to the peer by way of the server; false if that is not possible. `mayBegin()`: whether the peer may have this side
+   * begin anew. `services` are what
    * the link is for, each with the label and id of its data channel, which it is given by `attach` and loses at
    * `detach`. The link is open when the first one's channel is.
    */
-  constructor({ selfId, peerId, ice, signal, services }) {
+  constructor({ selfId, peerId, ice, signal, mayBegin, services }) {
     super();
     this.#polite = selfId < peerId;
     this.#ice = ice;
     this.#signal = signal;
+    this.#mayBegin = mayBegin;
     this.#services = services;
     this.state = "connecting";
     this.reason = "";
@@ -232,7 +235,7 @@ export class Link extends EventTarget {
     const reborn = description.type === "offer" && before && fingerprint(before) !== fingerprint(description.sdp);
     // A peer that reloaded has another certificate: what we had with it is over, whatever its state says.
     if (!this.#pc || reborn) {
-      if (description.type !== "offer") return;
+      if (description.type !== "offer" || (reborn && !this.#mayBegin())) return;
       this.#fresh();
     }
     const ready = !this.#makingOffer && (this.#pc.signalingState === "stable" || this.#answerPending);

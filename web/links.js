@@ -40,6 +40,17 @@ export function connectToAll() {
 
 export const unconnected = (peer) => ["idle", "closed", "failed"].includes(peer.state);
 
+const linkCount = (but) => [...store.peers.values()].filter((other) => other.link && other !== but).length;
+
+/** Connections that others make this page begin: each costs some milliseconds, and memory until the browser has cleaned up. */
+const begun = new Bucket(100, 5);
+
+/** Whether `peer` may have this page begin one more. */
+function mayBegin(peer) {
+  peer.begun ??= new Bucket(12, 0.5);
+  return peer.begun.take() && begun.take();
+}
+
 function fail(peer, reason) {
   peer.state = "failed";
   peer.reason = reason;
@@ -48,8 +59,7 @@ function fail(peer, reason) {
 
 /** A new link with `peer` in place of the one there was; null if there are too many. */
 function newLink(peer) {
-  const others = [...store.peers.values()].filter((other) => other.link && other !== peer).length;
-  if (others >= MAX_LINKS) {
+  if (linkCount(peer) >= MAX_LINKS) {
     fail(peer, "too-many");
     return null;
   }
@@ -60,6 +70,7 @@ function newLink(peer) {
     selfId: store.identity.id,
     peerId: peer.id,
     ice: store.ice,
+    mayBegin: () => mayBegin(peer),
     signal: (type, fields) => store.signaling.send(type, { from: store.identity.id, to: peer.id, ...fields }),
     services: [chat, transfers],
   });
@@ -129,12 +140,18 @@ function changed(peer, link) {
 
 /** A description or candidate for `type` from a peer, by way of the server. */
 export function signalled(type, { from, candidate, sdp }) {
+  if (from === store.identity.id) return;
+  // The server tells of everybody before they call; whom it does not tell of is heard while there is room, and then forgotten.
+  if (!store.peers.has(from) && (type !== "Offer" || linkCount() >= MAX_LINKS)) return;
   const peer = peerOf(from);
   if (peer.shunnedUntil > Date.now()) return;
   // Each may cost a connection of its own.
   peer.signals ??= { Offer: new Bucket(40, 2), Answer: new Bucket(40, 2), IceCandidate: new Bucket(400, 20) };
   if (!peer.signals[type].take()) return;
-  if (type === "Offer" && !peer.link) newLink(peer);
+  if (type === "Offer" && !peer.link) {
+    if (!mayBegin(peer)) return tidy(peer);
+    newLink(peer);
+  }
   if (type === "IceCandidate") peer.link?.onCandidate(candidate);
   else peer.link?.onDescription(type.toLowerCase(), sdp);
   paint();

@@ -16,6 +16,12 @@ const LOOK_INTERVAL_MS = 5_000;
 /** Close codes of docs/signaling.md: another window resumed this id; the client did something wrong, or there is no place. */
 const CLOSE_REPLACED = 4001;
 const CLOSE_REFUSALS = [1002, 1003, 1007, 1008, 1009, 1013];
+/** What a server says, of docs/signaling.md; types that are not known are ignored. */
+const MESSAGES = ["Registered", "PeerJoined", "PeerLeft", "Offer", "Answer", "IceCandidate", "Pong", "Error"];
+/** A room of 100,000, the largest there is, has shorter lists. */
+const MAX_MESSAGE = 16 * 1024 * 1024;
+/** Of what a server says for people. */
+const MAX_WORDS = 300;
 /** A page that slept before it could say who it is did nothing wrong. */
 const REGISTER_TIMEOUT = "register timeout";
 
@@ -91,6 +97,7 @@ export class Signaling extends EventTarget {
     this.#heardAt = Date.now();
     clearTimeout(this.#answerTimer);
     this.#answerTimer = 0;
+    if (typeof text !== "string" || text.length > MAX_MESSAGE) return;
     let message;
     try {
       message = JSON.parse(text);
@@ -98,16 +105,16 @@ export class Signaling extends EventTarget {
       return;
     }
     const { type, payload } = message ?? {};
-    if (typeof type !== "string" || typeof payload !== "object" || payload === null) return;
+    if (!MESSAGES.includes(type) || typeof payload !== "object" || payload === null) return;
     if (type === "Registered") {
       clearTimeout(this.#timer);
-      this.#identity.update({ resume: payload.resume });
+      this.#identity.update({ resume: typeof payload.resume === "string" ? payload.resume : null });
       this.#delay = FIRST_DELAY_MS;
       this.refusal = null;
       this.#set("online");
     } else if (type === "Error" && this.state === "connecting") {
       const bound = claimsOf(this.#identity.token).id;
-      if (payload.code !== "id_taken" || bound) return this.#refused(String(payload.code), String(payload.message));
+      if (payload.code !== "id_taken" || bound) return this.#refused(String(payload.code), String(payload.message).slice(0, MAX_WORDS));
       this.#identity.renew();
       this.dispatchEvent(new CustomEvent("renamed"));
       return this.#register();

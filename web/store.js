@@ -5,6 +5,10 @@ import { Identity } from "./identity.js";
 
 /** Stands where the id of a peer does, for the conversation with all of them; no peer can have it. */
 export const ROOM = "*";
+/** People on the list: more would take a browser a while for every change. A server has rooms of 1,000 unless configured otherwise. */
+export const MAX_LISTED = 2_000;
+/** Others of whom only the name is kept, up to the largest room that a server can have. */
+export const MAX_UNLISTED = 98_000;
 /** People kept although they have left, because something was said. */
 const MAX_GONE = 100;
 
@@ -14,6 +18,8 @@ export const store = {
   identity,
   ice: new IceServers(() => identity.token),
   peers: new Map(),
+  /** Names by id of those who are here and have no place on the list. */
+  unlisted: new Map(),
   room: { id: ROOM, name: "Everyone", entries: [], unread: 0 },
   /** The id of the conversation on the screen. */
   selected: null,
@@ -33,6 +39,8 @@ export function peerOf(id) {
       id, name: "", present: false, link: null, chat: null, files: null, state: "idle", reason: "", path: "", rtt: undefined,
       wanted: false, unread: 0, entries: [], signals: null, shunnedUntil: 0, goneAt: 0,
     };
+    if (store.unlisted.has(id)) Object.assign(peer, { present: true, name: store.unlisted.get(id) });
+    store.unlisted.delete(id);
     store.peers.set(id, peer);
   }
   return peer;

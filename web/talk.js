@@ -5,6 +5,8 @@ import * as view from "./view.js";
 import { paintDetails } from "./details.js";
 
 const MAX_ENTRIES = 500;
+/** And of letters in them. */
+const MAX_LETTERS = 400_000;
 /** What the server tells of a full room comes in hundreds at once: it is painted together. */
 const PAINT_EVERY_MS = 50;
 let planned = 0;
@@ -14,10 +16,10 @@ export function paint() {
   clearTimeout(planned);
   planned = 0;
   const peers = [...store.peers.values()];
-  view.paintPeople(peers, store.room, store.selected, signalingState(), informed());
+  view.paintPeople(peers, store.room, store.selected, signalingState(), informed(), store.unlisted.size);
   const talk = current();
   const connecting = peers.filter((peer) => peer.state === "connecting").length;
-  view.paintConversation(talk, { here: peers.filter((peer) => peer.present).length, open: openPeers().length, connecting });
+  view.paintConversation(talk, { here: peers.filter((peer) => peer.present).length + store.unlisted.size, open: openPeers().length, connecting });
   for (const peer of peers) peer.link?.watch(peer === talk && document.visibilityState === "visible");
   paintDetails(talk);
 }
@@ -33,15 +35,19 @@ export function note(talk, text) {
 
 export function add(talk, entry) {
   talk.entries.push(entry);
-  if (talk.entries.length > MAX_ENTRIES) {
+  talk.letters = (talk.letters ?? 0) + lettersOf(entry);
+  while (talk.entries.length > MAX_ENTRIES || talk.letters > MAX_LETTERS) {
     // A file on its way outlives the words around it.
     const oldest = talk.entries.findIndex(({ transfer }) => !transfer || transfer.over);
     const [dropped] = talk.entries.splice(Math.max(0, oldest), 1);
+    talk.letters -= lettersOf(dropped);
     view.drop(dropped);
     dropped.release?.();
   }
   view.append(talk, entry);
 }
+
+const lettersOf = ({ text = "" }) => text.length;
 
 /** Something of somebody else's: unread unless it is seen, and said to those who do not see. */
 export function arrived(talk, entry, words) {

@@ -161,7 +161,7 @@ export class Transfers extends EventTarget {
     const transfer = size >= 0 ? this.#incoming.get(new DataView(data).getUint32(0)) : undefined;
     if (transfer?.state !== "moving") return this.#astray(data, size);
     // Thimbles cost the page as much as buckets do.
-    const last = transfer.bytes + size === transfer.size;
+    const last = size > 0 && transfer.bytes + size === transfer.size;
     if (size < 1024 && !last && !this.#stray.take(1024)) return this.#say("flood", { over: true });
     if (size > CHUNK || transfer.bytes + size > transfer.size) return this.#broken(transfer, "too-long");
     const bytes = new Uint8Array(data, HEADER);
@@ -228,7 +228,7 @@ export class Transfers extends EventTarget {
     const { kind, id } = message;
     const [own, theirs] = [this.#outgoing.get(id), this.#incoming.get(id)];
     // What moves a file on is bounded by the file; everything else is counted.
-    if (kind === "got" && own?.sent && message.bytes - own.bytes >= GOT_EVERY && message.bytes <= own.sent) {
+    if (kind === "got" && own?.sent && Number.isSafeInteger(message.bytes) && message.bytes - own.bytes >= GOT_EVERY && message.bytes <= own.sent) {
       own.bytes = message.bytes;
       this.#awake();
       return this.#say("changed", { transfer: own });

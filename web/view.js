@@ -61,9 +61,9 @@ export function paintSignaling(status, url, failures, open = 0) {
 
 /**
  * Paints the people pane. `state` is the signaling's; `informed`: the server says who is here, else it is who was here
- * last.
+ * last. `unlisted`: how many others are here.
  */
-export function paintPeople(peers, room, selected, state, informed) {
+export function paintPeople(peers, room, selected, state, informed, unlisted) {
   const order = [...peers].sort((a, b) => rank(a) - rank(b) || alphabet.compare(nameOf(a), nameOf(b)) || (a.id < b.id ? -1 : 1));
   const ids = new Set(peers.map((peer) => peer.id));
   for (const [id, row] of rows) {
@@ -79,11 +79,13 @@ export function paintPeople(peers, room, selected, state, informed) {
     // Moved only where it must: a moved element loses the focus.
     if (list.children[index] !== row.item) list.insertBefore(row.item, list.children[index] ?? null);
   });
-  const here = peers.filter((peer) => peer.present).length;
+  const here = peers.filter((peer) => peer.present).length + unlisted;
   const [open, connecting] = ["open", "connecting"].map((state) => peers.filter((peer) => peer.state === state).length);
   byId("room-head").hidden = !informed && peers.length === 0;
   setText(byId("room-title"), informed ? "People here" : "People seen last");
-  setText(byId("room-count"), String(here));
+  setText(byId("room-count"), here.toLocaleString("en"));
+  byId("room-more").hidden = unlisted === 0;
+  setText(byId("room-more"), `and ${unlisted.toLocaleString("en")} more, who are reached by id`);
   byId("room-empty").hidden = peers.length > 0 || state !== "online";
   byId("by-id").hidden = state === "off";
   const welcome = welcomeWords(state, informed, { here, open });

@@ -89,11 +89,11 @@ impl Name {
 }
 
 /// Characters that change how their neighbours look, or hide: Unicode's `Bidi_Control`, line separators,
-/// zero-width characters but for the joiners that emoji and Indic scripts need, and tags.
+/// zero-width characters but for the joiners that emoji and Indic scripts need, fillers, and tags.
 fn is_invisible(c: char) -> bool {
     matches!(c,
-        '\u{061C}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}'
-        | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
+        '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{180E}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}'
+        | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }
 
 impl Serialize for Name {
@@ -132,7 +132,17 @@ mod tests {
         assert!(Name::parse(&"é".repeat(64)).is_ok());
         assert!(Name::parse("Zoë 👩‍💻 <3").is_ok());
         let long = "é".repeat(65);
-        for bad in [long.as_str(), "a\nb", "a\u{202E}b", "\u{200B}", "a\u{7f}", "\u{2066}x", "\u{E0041}"] {
+        for bad in [
+            long.as_str(),
+            "a\nb",
+            "a\u{202E}b",
+            "\u{200B}",
+            "a\u{7f}",
+            "\u{2066}x",
+            "\u{E0041}",
+            "\u{3164}",
+            "\u{2800}",
+        ] {
             assert!(Name::parse(bad).is_err(), "{bad:?}");
         }
     }
