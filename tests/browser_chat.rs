@@ -1,12 +1,10 @@
 //! The client in a real browser, against servers in this process, in a network namespace with nothing but loopback.
 //!
 //! Needs root or user namespaces, Node 20, Chromium and `npm ci` in `tests/browser`. The tests themselves are
-//! `tests/browser/*.test.mjs`; `BROWSER_TEST=pattern` runs only those whose name matches, `SCREENSHOTS=folder` keeps
-//! pictures, and `VERBOSE=1` shows the pages' consoles.
+//! `tests/browser/*.test.mjs`; `support/browser.rs` says how to run some of them.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +21,8 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "support/namespace.rs"]
 mod namespace;
 mod support_signaling;
@@ -33,11 +33,7 @@ const NAME: &str = "browsers_find_each_other_talk_and_mend";
 
 #[test]
 fn browsers_find_each_other_talk_and_mend() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
-    assert!(
-        folder.join("node_modules/playwright-core").exists(),
-        "the browser test needs its modules: run `npm ci` in tests/browser"
-    );
+    let folder = browser::scripts();
     if namespace::inside(NAME) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(drive(&folder));
@@ -158,20 +154,13 @@ async fn drive(folder: &Path) {
         .filter(|path| path.to_string_lossy().ends_with(".test.mjs"))
         .collect();
     tests.sort();
-    let mut node = Command::new("node");
     // One file after the other: they stop and start the same server.
-    node.args(["--test", "--test-concurrency=1"])
-        .args(std::env::var("BROWSER_TEST").map(|only| format!("--test-name-pattern={only}")))
-        .args(tests)
-        .current_dir(folder)
+    let mut node = browser::node(tests);
+    node.current_dir(folder)
         .env("WEB_URL", format!("http://127.0.0.1:{}", web.local_addr().port()))
         .env("SECURE_WEB_URL", format!("https://127.0.0.1:{}", secure.1.local_addr().port()))
         .env("INVITED_WEB_URL", format!("http://127.0.0.1:{}", invited.local_addr().port()))
         .env("TOKEN_FILE", token_file)
-        .env("CONTROL_URL", format!("http://{control_address}"))
-        .stdin(Stdio::null());
-    // Every test in there has a time limit of its own.
-    let status =
-        tokio::task::spawn_blocking(move || node.status()).await.unwrap().expect("node is installed");
-    assert!(status.success(), "the browser test failed; see its report above");
+        .env("CONTROL_URL", format!("http://{control_address}"));
+    tokio::task::spawn_blocking(move || browser::passes(&mut node)).await.unwrap();
 }

@@ -6,11 +6,11 @@
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
 use support::lab::{self, Host};
-use support::{Network, wait_for};
+use support::{Network, browser, wait_for};
 
 const NAME: &str = "browsers_behind_routers_meet_through_the_relay";
 
@@ -32,11 +32,7 @@ fn browser_on(network: &Network, host: &str) -> PathBuf {
 
 #[test]
 fn browsers_behind_routers_meet_through_the_relay() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
-    assert!(
-        folder.join("node_modules/playwright-core").exists(),
-        "the browser test needs its modules: run `npm ci` in tests/browser"
-    );
+    let scripts = browser::scripts();
     if !lab::inside(NAME) {
         return;
     }
@@ -49,17 +45,13 @@ fn browsers_behind_routers_meet_through_the_relay() {
         curl.args(["route", "get", &lab::TESTER.to_string()]);
         wait_for("a way to the server", || host.command(&curl).status().ok()?.success().then_some(()));
     }
-    let status = Command::new("node")
-        .arg("--test")
-        .arg(folder.join("fallback/fallback.test.mjs"))
-        .current_dir(network.dir())
-        .env("WEB_URL", "http://203.0.113.254:3000")
-        .env("METRICS_URL", network.status().metrics)
-        .env("CHROMIUM_A", browser_on(&network, "a"))
-        .env("CHROMIUM_B", browser_on(&network, "b"))
-        .stdin(Stdio::null())
-        .status()
-        .expect("node is installed");
-    assert!(status.success(), "the browser test failed; see its report above");
+    browser::passes(
+        browser::node([scripts.join("fallback/fallback.test.mjs")])
+            .current_dir(network.dir())
+            .env("WEB_URL", "http://203.0.113.254:3000")
+            .env("METRICS_URL", network.status().metrics)
+            .env("CHROMIUM_A", browser_on(&network, "a"))
+            .env("CHROMIUM_B", browser_on(&network, "b")),
+    );
     network.down();
 }

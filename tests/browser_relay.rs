@@ -5,19 +5,14 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use support::{Network, binary, namespace};
+use support::{Network, binary, browser, namespace};
 
 const NAME: &str = "windows_talk_through_the_relay_and_find_back_when_it_is_killed";
 
 #[test]
 fn windows_talk_through_the_relay_and_find_back_when_it_is_killed() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
-    assert!(
-        folder.join("node_modules/playwright-core").exists(),
-        "the browser test needs its modules: run `npm ci` in tests/browser"
-    );
+    let scripts = browser::scripts();
     if !namespace::inside(NAME) {
         return;
     }
@@ -34,17 +29,12 @@ fn windows_talk_through_the_relay_and_find_back_when_it_is_killed() {
     std::fs::write(network.dir().join("config/turn_config.json"), often).unwrap();
     network.spawn(&[]);
     network.wait_all_ready();
-    let status = Command::new("node")
-        .arg("--test")
-        .args(std::env::var("BROWSER_TEST").map(|only| format!("--test-name-pattern={only}")))
-        .arg(folder.join("relay/relay.test.mjs"))
-        .current_dir(network.dir())
-        .env("WEB_URL", "http://127.0.0.1:3000")
-        .env("BANDWIDTH_LOG", network.dir().join("logs/turn_bandwidth.log"))
-        .env("HIPPIUS", binary())
-        .stdin(Stdio::null())
-        .status()
-        .expect("node is installed");
-    assert!(status.success(), "the browser test failed; see its report above");
+    browser::passes(
+        browser::node([scripts.join("relay/relay.test.mjs")])
+            .current_dir(network.dir())
+            .env("WEB_URL", "http://127.0.0.1:3000")
+            .env("BANDWIDTH_LOG", network.dir().join("logs/turn_bandwidth.log"))
+            .env("HIPPIUS", binary()),
+    );
     network.down();
 }

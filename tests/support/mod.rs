@@ -2,6 +2,7 @@
 //! behind. Everything waits on a condition with a deadline.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod browser;
 pub mod figures;
 pub mod gateway;
 pub mod lab;
