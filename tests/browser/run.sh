@@ -7,7 +7,8 @@
 # COMMAND starts the servers in the foreground and is ended with SIGTERM afterwards. Needs root, or a kernel that lets
 # everybody make user namespaces, Node 20, Chromium at $CHROMIUM or /usr/bin/chromium, and `npm ci` in this folder.
 #
-# RUN=click_to_open.mjs runs that script instead of the tests: it measures how long two windows take to connect.
+# RUN=click_to_open.mjs runs that script instead of the tests: it measures how long two windows take to connect. RUN=pictures.mjs makes the
+# pictures of docs/images anew.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
