@@ -215,6 +215,7 @@ pub fn record_everything(meter: &Meter) {
         &catalogue::TURN_BINDINGS,
         &catalogue::TURN_AUTH_FAILURES,
         &catalogue::TURN_LOG_FAILURES,
+        &catalogue::TURN_LOG_MISSED,
     ] {
         counter.u64_counter(meter).add(1, &[]);
     }
