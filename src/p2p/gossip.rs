@@ -43,8 +43,9 @@ const PEER_QUEUE: usize = 64;
 /// every message once more, each with a signature to check.
 const MESH_HIGH: usize = 7;
 /// Pause before a peer that left the mesh is taken into it again. The default, a minute, counts also for one that left a topic and
-/// has come back: until then it would get its messages by gossip only, a second later than others.
-const PRUNE_BACKOFF: Duration = Duration::from_secs(5);
+/// has come back: until then it would get its messages by gossip only, a second later than others. It counts as well for a node that all its
+/// first neighbours have turned away because their meshes were full, as happens when many start at once; gossipsub itself adds up to three seconds.
+const PRUNE_BACKOFF: Duration = Duration::from_secs(1);
 /// The same, as one that leaves a topic asks of the others.
 const LEAVE_BACKOFF: Duration = Duration::from_secs(1);
 /// Messages in one RPC. Nodes of this kind send one, others a handful; each costs the check of a signature.
