@@ -116,7 +116,8 @@ async fn a_place_at_a_named_relay_needs_no_bootnode_and_survives_its_restart() {
     assert_eq!(place(&hidden).await, at);
     let visitor = visitor().await;
     // The relay may still be closing what it had before its restart.
-    eventually("the way through it is open", || async { visitor.handle.connect(at.clone()).await.is_ok() }).await;
+    eventually("the way through it is open", || async { visitor.handle.connect(at.clone()).await.is_ok() })
+        .await;
     say(&visitor, &hidden, "again").await;
 }
 
