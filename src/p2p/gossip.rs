@@ -44,8 +44,12 @@ const PEER_QUEUE: usize = 64;
 const MESH_HIGH: usize = 7;
 /// Pause before a peer that left the mesh is taken into it again. The default, a minute, counts also for one that left a topic and
 /// has come back: until then it would get its messages by gossip only, a second later than others. It counts as well for a node that all its
-/// first neighbours have turned away because their meshes were full, as happens when many start at once; gossipsub itself adds up to three seconds.
+/// first neighbours have turned away because their meshes were full, as happens when many start at once; gossipsub
+/// itself adds up to two seconds.
 const PRUNE_BACKOFF: Duration = Duration::from_secs(1);
+/// Heartbeats by which gossipsub is late with asking again, so that it never asks too early. It looks only at every third heartbeat when there
+/// is one, and a node could wait five seconds for a pause of one. Who asks too early is turned away once more, and nothing else.
+const BACKOFF_SLACK: u32 = 0;
 /// The same, as one that leaves a topic asks of the others.
 const LEAVE_BACKOFF: Duration = Duration::from_secs(1);
 /// Messages in one RPC. Nodes of this kind send one, others a handful; each costs the check of a signature.
@@ -66,6 +70,9 @@ pub(crate) enum Heard {
     Event(gossipsub::Event),
     /// This neighbour has sent too much or rubbish, and is to be disconnected. It is kept away for a while.
     Blocked(PeerId),
+    /// Whether there is a joined topic with neighbours on it none of which takes this node into its mesh: told once a second while there is,
+    /// and once when there is none any more.
+    LeftOut(bool),
 }
 
 /// See the module's comment.
@@ -78,6 +85,8 @@ pub(crate) struct Gossip {
     /// Messages that were new.
     fresh: u64,
     mesh_read: Instant,
+    /// Whether it was left out when the meshes were read last.
+    left_out: bool,
     max_topics: usize,
     max_message: usize,
 }
@@ -106,6 +115,7 @@ impl Gossip {
             .message_id_fn(message_id)
             .heartbeat_initial_delay(FIRST_HEARTBEAT)
             .prune_backoff(PRUNE_BACKOFF)
+            .backoff_slack(BACKOFF_SLACK)
             .unsubscribe_backoff(LEAVE_BACKOFF)
             .max_transmit_size(MAX_ENCODED_BYTES + FRAME_BYTES)
             .max_publish_messages(MAX_RPC_MESSAGES)
@@ -133,6 +143,7 @@ impl Gossip {
             figures,
             fresh: 0,
             mesh_read: now,
+            left_out: false,
             max_topics,
             max_message,
         })
@@ -221,16 +232,26 @@ impl Gossip {
         }
     }
 
-    fn measure(&mut self) {
+    /// Reads the meshes, if it is time; returns what is to be told of them.
+    fn measure(&mut self) -> Option<Heard> {
         let now = Instant::now();
         if now.saturating_duration_since(self.mesh_read) < MESH_READING {
-            return;
+            return None;
         }
         self.mesh_read = now;
         let admitted = self.door.lock().admitted;
         self.figures.set_duplicates(admitted.saturating_sub(self.fresh));
         let mesh = self.inner.topics().map(|topic| (topic.as_str(), self.inner.mesh_peers(topic).count()));
         self.figures.set_mesh(mesh);
+        let left_out = self.is_left_out();
+        let before = std::mem::replace(&mut self.left_out, left_out);
+        // Twice in a row: a neighbour that has just come is about to be asked.
+        (before || left_out).then_some(Heard::LeftOut(before && left_out))
+    }
+
+    fn is_left_out(&self) -> bool {
+        let mut empty = self.inner.topics().filter(|topic| self.inner.mesh_peers(topic).next().is_none());
+        empty.any(|topic| self.inner.all_peers().any(|(_, topics)| topics.contains(&topic)))
     }
 
     fn let_in(&self, peer: PeerId) -> Result<(), ConnectionDenied> {
@@ -436,7 +457,11 @@ impl NetworkBehaviour for Gossip {
         match &polled {
             Poll::Ready(ToSwarm::GenerateEvent(gossipsub::Event::Message { .. })) => self.fresh += 1,
             // All that was new has been told of.
-            Poll::Pending => self.measure(),
+            Poll::Pending => {
+                if let Some(heard) = self.measure() {
+                    return Poll::Ready(ToSwarm::GenerateEvent(heard));
+                }
+            }
             Poll::Ready(_) => {}
         }
         polled.map(|event| event.map_out(Heard::Event))

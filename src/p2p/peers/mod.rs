@@ -7,6 +7,7 @@
 //!   dials some: the topic with the fewest first, and none where `high` leaves no room;
 //! * below `low` peers it dials candidates at random, a few at a time, members of such topics first, and searches for more: soon at
 //!   first, then ever more rarely as long as nothing changes;
+//! * while the meshes of all neighbours are full, so that messages reach it late, it wants a few more than `low`;
 //! * above `high` peers it closes some at random, those that dialled us first: but no bootnode, nobody the user asked for, nobody
 //!   young, nobody a topic needs, and never so many that fewer than `low` are left that this node chose to dial;
 //! * at most one dial per peer, and none to a connected one. Of two nodes that hear of each other at the same moment,
@@ -37,8 +38,8 @@ use candidates::Candidates;
 pub use candidates::Source;
 use needs::Needs;
 use settings::{
-    BOOTNODE_BACKOFF, BOOTNODE_MAX_BACKOFF, LOOKUPS, REJOIN_PAUSE, SEARCH_FIRST, SEARCH_GAP, SEARCHES,
-    SETTLE, STABLE, UNWANTED_PAUSE, YIELD,
+    BOOTNODE_BACKOFF, BOOTNODE_MAX_BACKOFF, LEFT_OUT_EXTRA, LOOKUPS, REJOIN_PAUSE, SEARCH_FIRST, SEARCH_GAP,
+    SEARCHES, SETTLE, STABLE, UNWANTED_PAUSE, YIELD,
 };
 pub use settings::{MAX_DIALS, Settings};
 
@@ -71,6 +72,8 @@ pub enum Event {
     Unsubscribed(PeerId, Topic),
     /// These peers are said to be on a topic.
     Members(Topic, Vec<PeerId>),
+    /// Whether there is a topic with neighbours on it none of which has this node in its mesh. While there is, this comes again and again.
+    LeftOut(bool),
 }
 
 /// What to do.
@@ -119,6 +122,8 @@ pub struct Manager {
     needs: Needs,
     /// Not before then does a topic get another dial.
     members_at: Instant,
+    /// Peers wanted above `low`, while this node is left out.
+    extra: usize,
     /// Since when there are `low` peers.
     enough_since: Option<Instant>,
     lookups: TokenBucket,
@@ -152,6 +157,7 @@ impl Manager {
             candidates: Candidates::default(),
             needs: Needs::default(),
             members_at: now,
+            extra: 0,
             enough_since: None,
             lookups: TokenBucket::full(LOOKUPS, now),
             search_at: None,
@@ -214,8 +220,22 @@ impl Manager {
                     }
                 }
             }
+            Event::LeftOut(false) => self.extra = 0,
+            // One more each time, not ahead of those that are being dialled.
+            Event::LeftOut(true) if self.count_peers() >= self.low() => {
+                self.extra = (self.extra + 1).min(LEFT_OUT_EXTRA);
+            }
+            Event::LeftOut(true) => {}
         }
         self.decide(now)
+    }
+
+    /// Below this many peers it dials and searches now.
+    fn low(&self) -> usize {
+        match self.settings.low {
+            0 => 0,
+            low => (low + self.extra).min(self.settings.high),
+        }
     }
 
     fn connected(&mut self, peer: PeerId, direction: Direction, now: Instant) {
@@ -301,7 +321,7 @@ impl Manager {
         let mut wake_at = |at: Instant| wake = Some(wake.map_or(at, |earlier| earlier.min(at)));
         self.dial_bootnodes(now, &mut actions, &mut wake_at);
         self.look_up(now, &mut actions, &mut wake_at);
-        if self.count_peers() < self.settings.low {
+        if self.count_peers() < self.low() {
             self.enough_since = None;
             self.dial_candidates(now, &mut actions, &mut wake_at);
             self.search(now, &mut actions, &mut wake_at);

@@ -123,7 +123,7 @@ impl Manager {
         wake_at: &mut impl FnMut(Instant),
     ) {
         let dialing = self.count_dials();
-        let missing = self.settings.low.saturating_sub(self.count_peers() + dialing);
+        let missing = self.low().saturating_sub(self.count_peers() + dialing);
         let mut slots = missing.min(MAX_DIALS.saturating_sub(dialing));
         while slots > 0 {
             let member = self.choose_member(self.settings.topic_peers, now);

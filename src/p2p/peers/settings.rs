@@ -35,6 +35,9 @@ impl Settings {
 
 /// Neighbours wanted on each topic: as many as gossipsub puts into its mesh.
 pub(super) const TOPIC_PEERS: usize = 6;
+/// Peers above `low` that a node looks for, one after the other, while no neighbour takes it into its mesh. In a swarm that starts together those
+/// that came first are known to everybody, and their meshes full: a newcomer that knows no others would wait until they are trimmed.
+pub(super) const LEFT_OUT_EXTRA: usize = 4;
 /// Peers remembered of each topic that are said to be on it.
 pub(super) const MAX_SAID: usize = 32;
 /// Pause between two dials, or handfuls of dials, for topics: by then others may have dialled us for the same topic.

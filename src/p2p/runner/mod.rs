@@ -333,6 +333,7 @@ impl Runner {
         match event {
             BehaviourEvent::Gossip(Heard::Event(event)) => self.on_gossipsub_event(event),
             BehaviourEvent::Gossip(Heard::Blocked(peer)) => self.on_blocked(peer),
+            BehaviourEvent::Gossip(Heard::LeftOut(so)) => self.inbox.push_back(peers::Event::LeftOut(so)),
             BehaviourEvent::Scout(Found::Peer(peer, addresses)) => {
                 self.on_hearsay(peer, &addresses);
             }

@@ -216,7 +216,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..13_u8, 0..40_usize).prop_map(|(kind, peer)| Step::Event(kind, peer)),
+        6 => (0..14_u8, 0..40_usize).prop_map(|(kind, peer)| Step::Event(kind, peer)),
         1 => (0..20_000_u16).prop_map(Step::Wait),
     ]
 }
@@ -263,6 +263,7 @@ proptest! {
                         9 => Event::Left(topic(index)),
                         10 => Event::Members(topic(index), ids[index..].to_vec()),
                         11 => Event::Heard(peer, address(index as u16 + 50), Source::Itself),
+                        12 => Event::LeftOut(index % 4 != 0),
                         _ => Event::Heard(peer, address(index as u16 + 1), Source::Hearsay),
                     }
                 }

@@ -99,3 +99,40 @@ fn a_peer_that_comes_and_goes_does_not_steer_the_searches() {
     let allowed = SEARCHES.burst + Duration::from_secs(60).div_duration_f64(SEARCHES.every) as u32;
     assert!(searches <= allowed, "{searches} searches in a minute");
 }
+
+#[test]
+fn a_node_that_no_neighbour_takes_into_its_mesh_dials_others_a_few_at_most() {
+    let ids = ids(20);
+    let mut world = World::new(ids[0], 2, 16, &[]);
+    for (port, peer) in (2..).zip(&ids[1..]) {
+        world.hear(*peer, port);
+    }
+    for peer in &ids[1..3] {
+        world.reach(*peer);
+    }
+    let mut left: HashSet<PeerId> = world.manager.dialing.clone();
+    left.drain().for_each(|peer| {
+        world.on(Event::DialFailed(peer));
+    });
+    let mut dialled = Vec::new();
+    for _ in 0..LEFT_OUT_EXTRA + 3 {
+        let more = world.on(Event::LeftOut(true)).dials();
+        assert!(more.len() <= 1, "one at a time: {more:?}");
+        assert!(world.on(Event::LeftOut(true)).dials().is_empty(), "the last one is still being dialled");
+        for peer in more {
+            world.reach(peer);
+            dialled.push(peer);
+        }
+    }
+    assert_eq!(dialled.len(), LEFT_OUT_EXTRA);
+    world.on(Event::LeftOut(false)).on(Event::Disconnected(dialled[0]));
+    assert!(world.dials().is_empty(), "with a mesh, `low` is enough again");
+}
+
+#[test]
+fn a_bootnode_that_is_left_out_still_dials_nobody() {
+    let ids = ids(3);
+    let mut world = World::new(ids[0], 0, 16, &[]);
+    world.dialled_us(ids[1]).hear(ids[2], 2);
+    assert!(world.on(Event::LeftOut(true)).dials().is_empty());
+}
