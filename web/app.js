@@ -21,7 +21,7 @@ function listen(signaling) {
   signaling.addEventListener("PeerJoined", ({ detail }) => {
     const known = peers.get(detail.peer_id)?.present;
     const peer = present(detail);
-    if (peer && !known) view.announce(`${view.nameOf(peer)} is here`);
+    if (peer && !known && !peer.blocked) view.announce(`${view.nameOf(peer)} is here`);
     paintSoon();
   });
   signaling.addEventListener("PeerLeft", ({ detail }) => {
@@ -29,7 +29,7 @@ function listen(signaling) {
     if (!peer) unlisted.delete(detail.peer_id);
     else {
       left(peer);
-      view.announce(`${view.nameOf(peer)} left`);
+      if (!peer.blocked) view.announce(`${view.nameOf(peer)} left`);
     }
     listMore();
     paintSoon();
@@ -41,7 +41,7 @@ function listen(signaling) {
     const peer = peers.get(detail.to);
     if (detail.code === "unknown_peer") peer?.link?.onUndelivered(peer.present ? "away" : "gone");
     else if (detail.code === "peer_busy") peer?.link?.onUndelivered("busy");
-    else console.warn("signaling", detail.code, detail.message);
+    else console.warn("signaling", String(detail.code).slice(0, 100), String(detail.message).slice(0, 300));
   });
 }
 
@@ -142,7 +142,7 @@ async function begin() {
   store.signaling = signaling;
   listen(signaling);
   signaling.connect();
-  setInterval(() => signaling.retryAt && paintSignaling(), 1_000);
+  setInterval(() => (signaling.retryAt || signaling.leftOut) && paintSignaling(), 1_000);
 }
 
 begin();

@@ -4,7 +4,7 @@ import { byId, copy } from "./dom.js";
 import { toggleDetails } from "./details.js";
 import { offer } from "./files.js";
 import { cleanName, isId } from "./identity.js";
-import { connect, connectToAll, report, say, unconnected } from "./links.js";
+import { block, connect, connectToAll, report, say, unblock, unconnected } from "./links.js";
 import { ROOM, current, peerOf, store, tidy } from "./store.js";
 import { paint, seen } from "./talk.js";
 import * as view from "./view.js";
@@ -77,8 +77,20 @@ function wireTalk() {
     else connect(talk);
     paint();
   });
+  byId("block").addEventListener("click", () => {
+    byId("composer-error").textContent = block(current());
+    byId("conversation").focus();
+  });
+  byId("blocked-list").addEventListener("click", ({ target }) => {
+    const button = target.closest("[data-unblock]");
+    if (!button) return;
+    unblock(button.dataset.unblock);
+    // The button is gone.
+    (document.querySelector("[data-unblock]") ?? byId("peer-id")).focus();
+  });
   byId("chat-help-action").addEventListener("click", () => {
-    connect(current());
+    if (current().blocked) unblock(current().id);
+    else connect(current());
     paint();
     byId("conversation").focus();
   });

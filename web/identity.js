@@ -11,6 +11,9 @@ const ANIMALS = ["badger", "beaver", "bison", "crane", "dingo", "eagle", "falcon
   "heron", "hippo", "ibis", "jackal", "koala", "lemur", "lynx", "marten", "mole", "newt", "otter", "owl", "panda", "puffin",
   "raven", "robin", "seal", "stork", "tapir", "toad", "wombat"];
 
+/** People that one window may have blocked. */
+export const MAX_BLOCKED = 1_000;
+
 /** What the server takes as an id. */
 export const isId = (text) => typeof text === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(text);
 
@@ -50,7 +53,14 @@ function invent() {
     resume: null,
     token: null,
     talks: [],
+    blocked: [],
   };
+}
+
+/** Those that `kept` says were blocked, as `{id, name}`. */
+function blockedOf(kept) {
+  const known = Array.isArray(kept) ? kept.filter((who) => isId(who?.id)).slice(0, MAX_BLOCKED) : [];
+  return known.map(({ id, name }) => ({ id, name: cleanName(String(name ?? "")) }));
 }
 
 function read() {
@@ -63,6 +73,7 @@ function read() {
         resume: typeof kept.resume === "string" ? kept.resume : null,
         token: typeof kept.token === "string" ? kept.token : null,
         talks: Array.isArray(kept.talks) ? kept.talks.filter(isId) : [],
+        blocked: blockedOf(kept.blocked),
       };
     }
   } catch {
@@ -88,8 +99,8 @@ export class Identity {
 
   update(fields) {
     Object.assign(this, fields);
-    const { id, name, resume, token, talks } = this;
-    write({ id, name, resume, token, talks, left: false });
+    const { id, name, resume, token, talks, blocked } = this;
+    write({ id, name, resume, token, talks, blocked, left: false });
   }
 
   /** A permission to register, which may be for one id only. */
@@ -106,9 +117,14 @@ export class Identity {
     this.update({ id, name: invented ? name : this.name, resume: null, talks: [] });
   }
 
+  /** Whether nothing is wanted of `id`. */
+  blocks(id) {
+    return this.blocked.some((who) => who.id === id);
+  }
+
   /** To be called when the window goes. `talks` are the peers to connect to again after a reload. */
   leave(talks) {
-    const { id, name, resume, token } = this;
-    write({ id, name, resume, token, talks, left: true });
+    const { id, name, resume, token, blocked } = this;
+    write({ id, name, resume, token, talks, blocked, left: true });
   }
 }

@@ -3,6 +3,7 @@
 import { Chat } from "./chat.js";
 import { byId } from "./dom.js";
 import * as files from "./files.js";
+import { MAX_BLOCKED } from "./identity.js";
 import { Bucket } from "./limits.js";
 import { Link } from "./link.js";
 import { current, openPeers, peerOf, store, tidy } from "./store.js";
@@ -20,6 +21,7 @@ const CROWD_PACE_MS = 250;
 
 /** Makes a connection; `wanted`: also later, where it is not possible now. */
 export function connect(peer, wanted = true) {
+  if (peer.blocked) return;
   peer.wanted = wanted;
   peer.shunnedUntil = 0;
   if (store.signaling?.state !== "online") return fail(peer, "signaling");
@@ -29,12 +31,44 @@ export function connect(peer, wanted = true) {
 
 /** Connects to everyone who is here. */
 export function connectToAll() {
-  const others = [...store.peers.values()].filter((peer) => peer.present && unconnected(peer));
+  const others = [...store.peers.values()].filter((peer) => peer.present && !peer.blocked && unconnected(peer));
   const connectIfNot = (peer) => peer.present && unconnected(peer) && connect(peer, false);
   others.slice(0, MAX_LINKS).forEach((peer, index) => {
     if (index < CROWD) connectIfNot(peer);
     else setTimeout(connectIfNot, (index - CROWD + 1) * CROWD_PACE_MS, peer);
   });
+  paint();
+}
+
+/** Takes nothing of `peer` from now on, under the id that the server vouches for; what stands in the way, or nothing. */
+export function block(peer) {
+  const { identity } = store;
+  if (peer.blocked) return "";
+  if (identity.blocked.length >= MAX_BLOCKED) return "So many are blocked that there is no room for another one. Unblock somebody first.";
+  identity.update({ blocked: [...identity.blocked, { id: peer.id, name: peer.name }] });
+  peer.blocked = true;
+  peer.link?.close();
+  Object.assign(peer, { wanted: false, state: "idle", reason: "", unread: 0 });
+  note(peer, noteWords.blocked(nameOf(peer)));
+  announce(noteWords.blocked(nameOf(peer)));
+  tidy(peer);
+  paint();
+  return "";
+}
+
+/** Takes calls from `id` again. */
+export function unblock(id) {
+  const { identity, peers } = store;
+  const who = identity.blocked.find((blocked) => blocked.id === id);
+  if (!who) return;
+  identity.update({ blocked: identity.blocked.filter((other) => other !== who) });
+  const peer = peers.get(id);
+  if (peer) {
+    peer.blocked = false;
+    note(peer, noteWords.unblocked(nameOf(peer)));
+    tidy(peer);
+  }
+  announce(noteWords.unblocked(peer ? nameOf(peer) : nameOf(who)));
   paint();
 }
 
@@ -140,7 +174,7 @@ function changed(peer, link) {
 
 /** A description or candidate for `type` from a peer, by way of the server. */
 export function signalled(type, { from, candidate, sdp }) {
-  if (from === store.identity.id) return;
+  if (from === store.identity.id || store.identity.blocks(from)) return;
   // The server tells of everybody before they call; whom it does not tell of is heard while there is room, and then forgotten.
   if (!store.peers.has(from) && (type !== "Offer" || linkCount() >= MAX_LINKS)) return;
   const peer = peerOf(from);

@@ -1,6 +1,7 @@
 // The connection to the signaling server: registers, reconnects, and says what arrives.
 
 import { claimsOf } from "./identity.js";
+import { Bucket } from "./limits.js";
 
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 10_000;
@@ -20,6 +21,14 @@ const CLOSE_REFUSALS = [1002, 1003, 1007, 1008, 1009, 1013];
 const MESSAGES = ["Registered", "PeerJoined", "PeerLeft", "Offer", "Answer", "IceCandidate", "Pong", "Error"];
 /** A room of 100,000, the largest there is, has shorter lists. */
 const MAX_MESSAGE = 16 * 1024 * 1024;
+/** Messages of the server: as many at once, as when the largest room comes back from a restart, and a second … */
+const MESSAGES_AT_ONCE = 100_000;
+const MESSAGES_PER_SECOND = 1_000;
+/** … and letters in them: four of the longest messages at once. */
+const LETTERS_AT_ONCE = 64 * 1024 * 1024;
+const LETTERS_PER_SECOND = 1024 * 1024;
+/** What is over is left out unread; after so many the connection is ended, and another one tried later. */
+const SERVER_PATIENCE = 10_000;
 /** Of what a server says for people. */
 const MAX_WORDS = 300;
 /** A page that slept before it could say who it is did nothing wrong. */
@@ -28,7 +37,8 @@ const REGISTER_TIMEOUT = "register timeout";
 /**
  * Events, each a CustomEvent: `state`, and every message of the server by its type, with the payload as detail.
  * States: `connecting`, `online`, `waiting` (until retryAt), `refused` (until retryAt), `replaced`. `refusal` is why the
- * server did not take this client ({code, message}), from then on until it does or there is another reason.
+ * server did not take this client ({code, message}), from then on until it does or there is another reason. `leftOut` counts messages that were
+ * over the limit since the last list of who is here.
  */
 export class Signaling extends EventTarget {
   #url;
@@ -38,6 +48,10 @@ export class Signaling extends EventTarget {
   #delay = FIRST_DELAY_MS;
   #heardAt = 0;
   #answerTimer = 0;
+  // Of the page, not of a connection: who begins a new one begins with what is left.
+  #messages = new Bucket(MESSAGES_AT_ONCE, MESSAGES_PER_SECOND);
+  #letters = new Bucket(LETTERS_AT_ONCE, LETTERS_PER_SECOND);
+  #patience = new Bucket(SERVER_PATIENCE, MESSAGES_PER_SECOND / 10);
 
   constructor(url, identity) {
     super();
@@ -46,6 +60,7 @@ export class Signaling extends EventTarget {
     this.state = "connecting";
     this.retryAt = 0;
     this.refusal = null;
+    this.leftOut = 0;
     for (const event of ["online", "offline"]) addEventListener(event, () => this.check());
     navigator.connection?.addEventListener("change", () => this.check());
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.check());
@@ -98,6 +113,7 @@ export class Signaling extends EventTarget {
     clearTimeout(this.#answerTimer);
     this.#answerTimer = 0;
     if (typeof text !== "string" || text.length > MAX_MESSAGE) return;
+    if (!this.#messages.take() || !this.#letters.take(text.length)) return this.#overflow();
     let message;
     try {
       message = JSON.parse(text);
@@ -111,6 +127,7 @@ export class Signaling extends EventTarget {
       this.#identity.update({ resume: typeof payload.resume === "string" ? payload.resume : null });
       this.#delay = FIRST_DELAY_MS;
       this.refusal = null;
+      this.leftOut = 0;
       this.#set("online");
     } else if (type === "Error" && this.state === "connecting") {
       const bound = claimsOf(this.#identity.token).id;
@@ -120,6 +137,13 @@ export class Signaling extends EventTarget {
       return this.#register();
     }
     this.dispatchEvent(new CustomEvent(type, { detail: payload }));
+  }
+
+  /** A message is left out; who sends too many of those is no server to talk to. */
+  #overflow() {
+    this.leftOut += 1;
+    if (!this.#patience.take()) return this.#refused("flood", "it sends too much");
+    if (this.leftOut === 1) this.dispatchEvent(new CustomEvent("state"));
   }
 
   #closed(code, reason) {

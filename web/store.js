@@ -37,7 +37,7 @@ export function peerOf(id) {
   if (!peer) {
     peer = {
       id, name: "", present: false, link: null, chat: null, files: null, state: "idle", reason: "", path: "", rtt: undefined,
-      wanted: false, unread: 0, entries: [], signals: null, shunnedUntil: 0, goneAt: 0,
+      wanted: false, unread: 0, entries: [], signals: null, shunnedUntil: 0, goneAt: 0, blocked: identity.blocks(id),
     };
     if (store.unlisted.has(id)) Object.assign(peer, { present: true, name: store.unlisted.get(id) });
     store.unlisted.delete(id);

@@ -17,9 +17,10 @@ export function paint() {
   planned = 0;
   const peers = [...store.peers.values()];
   view.paintPeople(peers, store.room, store.selected, signalingState(), informed(), store.unlisted.size);
+  view.paintBlocked(store.identity.blocked);
   const talk = current();
   const connecting = peers.filter((peer) => peer.state === "connecting").length;
-  view.paintConversation(talk, { here: peers.filter((peer) => peer.present).length + store.unlisted.size, open: openPeers().length, connecting });
+  view.paintConversation(talk, { here: peers.filter((peer) => peer.present && !peer.blocked).length + store.unlisted.size, open: openPeers().length, connecting });
   for (const peer of peers) peer.link?.watch(peer === talk && document.visibilityState === "visible");
   paintDetails(talk);
 }

@@ -80,6 +80,7 @@ export function paintPeople(peers, room, selected, state, informed, unlisted) {
     if (list.children[index] !== row.item) list.insertBefore(row.item, list.children[index] ?? null);
   });
   const here = peers.filter((peer) => peer.present).length + unlisted;
+  const reachable = here - peers.filter((peer) => peer.present && peer.blocked).length;
   const [open, connecting] = ["open", "connecting"].map((state) => peers.filter((peer) => peer.state === state).length);
   byId("room-head").hidden = !informed && peers.length === 0;
   setText(byId("room-title"), informed ? "People here" : "People seen last");
@@ -95,13 +96,28 @@ export function paintPeople(peers, room, selected, state, informed, unlisted) {
   const roomRow = byId("room-row");
   roomRow.hidden = peers.length === 0 && room.entries.length === 0 && selected !== ROOM;
   roomRow.setAttribute("aria-current", String(selected === ROOM));
-  setText(byId("room-state"), roomWords({ here, open, connecting }).state);
+  setText(byId("room-state"), roomWords({ here: reachable, open, connecting }).state);
   paintUnread(byId("room-unread"), room.unread);
   const unread = peers.reduce((sum, peer) => sum + peer.unread, room.unread);
   document.title = unread ? `(${unread}) Hippius` : "Hippius";
 }
 
-const rank = (peer) => (peer.state === "open" || peer.state === "interrupted" ? 0 : peer.present ? 1 : 2);
+/** Lists those who are blocked, as `{id, name}`, each with a button to unblock them. */
+export function paintBlocked(blocked) {
+  const list = byId("blocked-list");
+  byId("blocked").hidden = blocked.length === 0;
+  if (list.painted === blocked) return;
+  list.painted = blocked;
+  list.replaceChildren(...blocked.map((who) => {
+    const item = make("li");
+    const button = make("button", "button small", "Unblock", { type: "button", "aria-label": `Unblock ${nameOf(who)}` });
+    button.dataset.unblock = who.id;
+    item.append(make("span", "peer-name", nameOf(who), { title: who.id }), button);
+    return item;
+  }));
+}
+
+const rank = (peer) => (peer.state === "open" || peer.state === "interrupted" ? 0 : peer.present && !peer.blocked ? 1 : 2);
 
 function makeRow(id) {
   const item = make("li");
@@ -149,6 +165,7 @@ export function paintConversation(talk, counts) {
   byId("chat-room-avatar").toggleAttribute("hidden", !room);
   byId("chat-avatar").hidden = room;
   byId("attach").hidden = room;
+  byId("block").hidden = room || talk.blocked;
   if (room) paintRoom(counts);
   else paintPeer(talk);
   if (shown !== talk.id) {
@@ -191,12 +208,19 @@ function paintPeer(peer) {
   const action = byId("chat-action");
   const connected = peer.state === "open" || peer.state === "interrupted";
   setText(action, connected ? "Disconnect" : peer.state === "connecting" ? "Cancel" : "Connect");
-  action.hidden = peer.state === "failed" || (!peer.link && !peer.present);
+  action.hidden = peer.blocked || peer.state === "failed" || (!peer.link && !peer.present);
   const help = byId("chat-help");
-  help.hidden = peer.state !== "failed";
+  help.hidden = peer.state !== "failed" && !peer.blocked;
+  const label = `Block ${nameOf(peer)}`;
+  if (byId("block").title !== label) {
+    byId("block").title = label;
+    byId("block").setAttribute("aria-label", label);
+  }
   if (!help.hidden) {
-    help.dataset.tone = failureTone(peer.reason);
-    const failure = failureWords(peer.reason, nameOf(peer), Boolean(peer.name));
+    const reason = peer.blocked ? "blocked" : peer.reason;
+    setText(byId("chat-help-action"), peer.blocked ? "Unblock" : "Try again");
+    help.dataset.tone = failureTone(reason);
+    const failure = failureWords(reason, nameOf(peer), Boolean(peer.name));
     setText(byId("chat-help-title"), failure.title);
     setText(byId("chat-help-text"), failure.text);
   }

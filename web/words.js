@@ -2,6 +2,7 @@
 
 /** What the people list and the conversation's head say of a link. `informed`: whether it is known who is here. */
 export function linkWords(peer, informed = true) {
+  if (peer.blocked) return { tone: "idle", short: "Blocked", long: "Blocked" };
   switch (peer.state) {
     case "connecting":
       return { tone: "wait", short: "Connecting…", long: "Connecting…" };
@@ -69,6 +70,8 @@ export const noteWords = {
   there: (name) => `${name} disconnected`,
   flood: (name) => `${name} sent more than this page takes, and was disconnected`,
   lost: () => "The connection was lost",
+  blocked: (name) => `You blocked ${name}`,
+  unblocked: (name) => `You unblocked ${name}`,
   flooding: (name) => `${name} sends faster than this page takes; some of it is left out`,
 };
 
@@ -116,7 +119,7 @@ export function fileTone({ own, state, reason, blob }, problem = "") {
 }
 
 /** What passes by itself, so that nobody has to do anything. */
-export const failureTone = (reason) => (["gone", "away", "signaling"].includes(reason) ? "wait" : "bad");
+export const failureTone = (reason) => (["gone", "away", "signaling", "blocked"].includes(reason) ? "wait" : "bad");
 
 /** Why there is no connection and what to try. `known`: this one has been here before. */
 export function failureWords(reason, name, known = false) {
@@ -126,6 +129,11 @@ export function failureWords(reason, name, known = false) {
       return {
         title: `${name} is not here`,
         text: "Nobody with this id is connected right now. Check the id, and that they have this page open. As soon as they appear, the connection is made.",
+      };
+    case "blocked":
+      return {
+        title: `You blocked ${name}`,
+        text: "Their calls, messages and files do not reach you. They are not told, and may come back under another id.",
       };
     case "signaling":
       return {
@@ -199,6 +207,8 @@ function refusalWords({ code, message }) {
         title: "Too many windows from your address",
         text: "Everybody behind your router counts. Close windows that you do not need, or ask whoever runs the server to raise max_per_address.",
       };
+    case "flood":
+      return { title: "The server sent too much", text: "More came than this page takes, so it left the server. Open chats go on." };
     case "rate limit":
     case "rate_limited":
       return { title: "The server wants a pause", text: "This window sent too much in too short a time. It may connect again in a moment." };
@@ -211,7 +221,7 @@ function refusalWords({ code, message }) {
 }
 
 /** What the pill beside the name of the page says, and the help below it when something is wrong. `open`: how many chats are. */
-export function signalingWords({ state, retryAt, refusal }, url, failures, open = 0) {
+export function signalingWords({ state, retryAt, refusal, leftOut = 0 }, url, failures, open = 0) {
   const pill = {
     connecting: { tone: "wait", text: "Connecting" },
     online: { tone: "good", text: "Online" },
@@ -233,6 +243,10 @@ export function signalingWords({ state, retryAt, refusal }, url, failures, open 
   const wait = Math.max(1, Math.ceil((retryAt - Date.now()) / 1000));
   const retry = { next: retryAt ? `Next try in ${wait} s.` : "Trying now.", action: "Try now" };
   if (refusal) return { pill, help: { ...refusalWords(refusal), ...retry } };
+  if (state === "online" && leftOut) {
+    const text = `Messages left out: ${leftOut.toLocaleString("en")}. Who is here may no longer be what the list says.`;
+    return { pill, help: { title: "The server sends more than this page takes", text, action: "Ask again" } };
+  }
   // One broken connection mends itself before anybody could read about it.
   if (state !== "online" && failures > 1) {
     const text = `Is it running, and is ${url} reachable from here?${open ? " Open chats go on." : ""}`;
@@ -243,6 +257,7 @@ export function signalingWords({ state, retryAt, refusal }, url, failures, open 
 
 /** What the field for a message says. */
 export function composerWords(peer, name) {
+  if (peer.blocked) return `You blocked ${name}`;
   if (peer.state === "open") return `Message to ${name}`;
   if (peer.state === "interrupted") return "One moment, the connection is being mended";
   return peer.present || peer.state !== "closed" ? "Write once connected" : `${name} has left`;

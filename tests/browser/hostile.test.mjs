@@ -7,6 +7,17 @@ import { connected, givenIce, hears, idOf, pair, row, say, scripted, stage, unti
 const scene = stage();
 const MIB = 1024 * 1024;
 
+/** Keeps the connections to the server within a test's reach, which are the page's side of `scripted`. */
+const watchSockets = (page) => page.addInitScript(() => {
+  window.sockets = [];
+  const listen = EventTarget.prototype.addEventListener;
+  // Whatever stands for a WebSocket in the page: its messages are listened to.
+  EventTarget.prototype.addEventListener = function (type, ...rest) {
+    if (type === "message" && typeof this.url === "string" && !window.sockets.includes(this)) window.sockets.push(this);
+    return listen.call(this, type, ...rest);
+  };
+});
+
 /** A window at a server of the test's own; resolves to it and the server's way to tell it something. */
 async function opened(open, { Register, peers = [], ...options } = {}) {
   let tell;
@@ -14,6 +25,7 @@ async function opened(open, { Register, peers = [], ...options } = {}) {
     ...options,
     prepare: async (page) => {
       await watchLinks(page);
+      await watchSockets(page);
       await givenIce(page, { iceServers: [], expires_at: null });
       await scripted(page, peers, {
         Register: ({ peer_id }, say, socket) => {
@@ -24,7 +36,8 @@ async function opened(open, { Register, peers = [], ...options } = {}) {
       });
     },
   });
-  return { page, tell };
+  // Of the connection that the page has now.
+  return { page, tell: (...what) => tell(...what) };
 }
 
 /** Whether the page still does what it is for: whoever comes is on the list. */
@@ -65,6 +78,51 @@ scene("a list that leaves its own window out, or has it in, shows no second one"
   tell("PeerJoined", { peer_id: own, name: "Me again" });
   await lives(page, tell, "other");
   assert.equal(await row(page, own).count(), 0);
+});
+
+scene("a server that floods the page is heard in part, then left, and the page goes on", async (open) => {
+  const { page, tell } = await opened(open);
+  await lives(page, tell, "first");
+  /** Messages as if they came from the server, one right after the other; the page may do something else in between. */
+  const flood = (count, text) => page.evaluate(async ([count, text]) => {
+    for (let sent = 0; sent < count; sent += 1) {
+      window.sockets.at(-1).dispatchEvent(new MessageEvent("message", { data: text }));
+      if (sent % 1_000 === 0) await new Promise((wake) => setTimeout(wake));
+    }
+  }, [count, text]);
+  const joined = JSON.stringify({ type: "PeerJoined", payload: { peer_id: "one", name: "One" } });
+  const leftOut = page.locator("#signaling-help-text", { hasText: "Messages left out: " });
+  // As many as it takes, until the first one is over.
+  for (let round = 0; round < 200 && !(await leftOut.isVisible()); round += 1) await flood(5_000, joined);
+  await leftOut.waitFor();
+  await page.locator("#signaling-text", { hasText: "Online" }).waitFor();
+  await row(page, "first").waitFor();
+  await audit(page, "server floods");
+  // On request it is asked again, and what it says is heard as there is room again.
+  await page.locator("#signaling-help-action", { hasText: "Ask again" }).click();
+  await page.locator("#signaling-help").waitFor({ state: "hidden" });
+  await lives(page, tell, "second");
+  for (let round = 0; round < 200 && !(await page.locator("#signaling-text", { hasText: "Refused" }).isVisible()); round += 1) await flood(5_000, joined);
+  await page.locator("#signaling-help-title", { hasText: "The server sent too much" }).waitFor();
+  const count = await page.evaluate(() => window.sockets.length);
+  await flood(1_000, joined.replaceAll("ne", "ther"));
+  assert.equal(await row(page, "other").count(), 0, "a server that was left says nothing more");
+  assert.equal(await page.evaluate(() => window.sockets.length), count, "and is not asked again at once");
+  await page.locator("#signaling-help-action", { hasText: "Try now" }).click();
+  await page.locator("#signaling-text", { hasText: "Online" }).waitFor();
+});
+
+scene("messages of the server that are long are limited by their letters", async (open) => {
+  const { page, tell } = await opened(open);
+  await page.evaluate(() => {
+    const data = JSON.stringify({ type: "PeerJoined", payload: { peer_id: "one", name: "n".repeat(4 * 1024 * 1024) } });
+    for (let sent = 0; sent < 20; sent += 1) window.sockets.at(-1).dispatchEvent(new MessageEvent("message", { data }));
+  });
+  await page.locator("#signaling-help-text", { hasText: /Messages left out: \d+\./ }).waitFor();
+  await until("there is room for short ones again", async () => {
+    tell("PeerJoined", { peer_id: "two", name: "Two" });
+    return (await row(page, "two").count()) === 1;
+  });
 });
 
 /** An offer as the page itself would make it, each with a certificate of its own. */

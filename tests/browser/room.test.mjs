@@ -1,6 +1,7 @@
 // Five windows talk to each other all at once, and to one without the others.
 import assert from "node:assert/strict";
-import { ROOM, connected, hears, idOf, pair, picture, row, say, stage, watchLinks } from "./support.mjs";
+import { audit, fits, narrow, wide } from "./audit.mjs";
+import { ROOM, connected, hears, idOf, online, pair, picture, row, say, stage, watchLinks } from "./support.mjs";
 
 const scene = stage();
 const NAMES = ["Ada", "Bela", "Cleo", "Dino", "Edda"];
@@ -112,4 +113,65 @@ scene("a new name is seen at once, in the talk too, and the chat goes on", async
   await a.press("#name", "Enter");
   await row(b, idA).getByText("<img src=x>").waitFor();
   assert.equal(await b.locator("#chat-name img, .peer img, .note img").count(), 0);
+});
+
+scene("who is blocked reaches nobody, also after a reload, until unblocked", async (open) => {
+  const { a, b, idA, idB } = await pair(open, { prepare: watchLinks });
+  await say(b, "before");
+  await hears(a, "before");
+  await b.setInputFiles("#file", { name: "late.txt", mimeType: "text/plain", buffer: Buffer.from("late") });
+  await a.getByRole("button", { name: "Accept late.txt" }).waitFor();
+
+  // By keyboard: the button is the one before that to disconnect.
+  await a.locator("#chat-action").focus();
+  await a.keyboard.press("Shift+Tab");
+  await a.locator('[aria-label="Block Bela"]:focus').waitFor();
+  await a.keyboard.press("Enter");
+  await a.locator("#conversation:focus").waitFor();
+  await a.locator("#chat-help-title", { hasText: "You blocked Bela" }).waitFor();
+  await state(a, "Blocked");
+  await state(b, "Not connected");
+  assert.equal(await a.isDisabled("#message"), true);
+  assert.equal(await a.locator("#block").isVisible(), false);
+  await a.locator(".file-state", { hasText: "the connection ended" }).waitFor();
+  await audit(a, "blocked");
+  await narrow(a);
+  await fits(a);
+  await audit(a, "narrow blocked");
+  await a.click("#back");
+  await fits(a);
+  await audit(a, "narrow people with blocked");
+  await wide(a);
+  assert.equal(await a.evaluate(() => document.querySelector("#blocked-list .peer-name").title), idB);
+
+  /** Bela calls, and somebody who is taken calls later on the same way: then the first call has been heard. */
+  const calls = async (other) => {
+    const made = await a.evaluate(() => window.links.length);
+    await row(b, idA).click();
+    await state(b, "Connecting");
+    await other.locator("#peer-id").fill(idA);
+    await other.press("#peer-id", "Enter");
+    await connected(other);
+    assert.equal(await a.evaluate(() => window.links.length), made + 1, "one connection, with the other one");
+    await row(a, idB).locator(".peer-state", { hasText: "Blocked" }).waitFor();
+    await b.locator("#chat-action", { hasText: "Cancel" }).click();
+    await other.close();
+  };
+  await calls(await open({ name: "Cleo" }));
+
+  await a.reload();
+  await online(a);
+  await row(a, idB).locator(".peer-state", { hasText: "Blocked" }).waitFor();
+  await calls(await open({ name: "Dino" }));
+  // A click on them connects nobody, either.
+  await row(a, idB).click();
+  await state(a, "Blocked");
+
+  await a.getByRole("button", { name: "Unblock Bela" }).focus();
+  await a.keyboard.press("Enter");
+  await a.locator("#blocked").waitFor({ state: "hidden" });
+  await row(b, idA).click();
+  await connected(b);
+  await say(b, "after");
+  await hears(a, "after");
 });
