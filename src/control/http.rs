@@ -159,7 +159,11 @@ where
                 tokio::task::yield_now().await;
             }
             let close = kill.child_token();
-            let Some(seat) = seats.take(close.clone()) else { continue };
+            let address = match remote {
+                Remote::Tcp(from) => Some(from.ip()),
+                Remote::Unix => None,
+            };
+            let Some(seat) = seats.take(address, close.clone()) else { continue };
             let handler = handler.clone();
             let (stop, listener) = (stop.clone(), Arc::clone(&listener));
             let mut io = TimeoutStream::new(io);
