@@ -542,15 +542,15 @@ fn an_external_server_is_told_to_browsers_and_watched() {
     network.down();
 }
 
-/// `check` and `up` say the same; `said` must be in both.
+/// `check`, `plan` and `up` say the same; `said` must be in all of it.
 #[track_caller]
 fn refused(turn: &str, file: Option<&str>, said: &[&str]) {
     let network = Network::new(&topology(turn));
     if let Some(text) = file {
         write(&network, "config/turn_config.json", text);
     }
-    for command in [&["check", "topology.toml"][..], &["up", "topology.toml"]] {
-        let output = network.run(command);
+    for command in ["check", "plan", "up"].map(|name| [name, "topology.toml"]) {
+        let output = network.run(&command);
         let errors = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {errors}");
         for said in said {

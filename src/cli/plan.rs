@@ -12,7 +12,7 @@ use super::window::Window;
 use crate::supervisor::state_dir::Paths;
 use crate::topology::diff::PlanDiff;
 use crate::topology::plan::Plan;
-use crate::topology::{self, PlanTable, environment};
+use crate::topology::PlanTable;
 
 /// Print what a topology would start, in order.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,14 +31,10 @@ pub struct PlanArgs {
 /// Runs the command.
 #[must_use]
 pub fn run(args: PlanArgs) -> ExitCode {
-    let topology = match topology::load(&args.topology, &environment::of_process) {
-        Ok(topology) => topology,
-        Err(mistakes) => {
-            super::check::report(&mistakes);
-            return ExitCode::FAILURE;
-        }
+    let plan = match super::check::load(&args.topology) {
+        Ok(plan) => plan,
+        Err(code) => return code,
     };
-    let plan = topology.plan();
     match running(&args.data.data_dir) {
         None => print(&PlanTable::new(&plan), args.json),
         Some(Ok(running)) => print(&PlanDiff::between(&running, &plan), args.json),

@@ -20,6 +20,8 @@ pub struct LogFile {
 #[derive(Debug)]
 struct Open {
     file: File,
+    /// Device and inode.
+    id: (u64, u64),
     bytes: u64,
 }
 
@@ -35,12 +37,7 @@ impl LogFile {
     /// # Errors
     /// What the system says; a part of a line that was written before the failure is taken back.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        // Somebody removed the file: what goes into it now nobody would ever see.
-        if let Some(open) = &self.open
-            && open.file.metadata()?.nlink() == 0
-        {
-            self.open = None;
-        }
+        self.look();
         let full = self.open()?.bytes > 0
             && self.open()?.bytes.saturating_add(lines.len() as u64) > self.policy.max_bytes;
         if full {
@@ -61,12 +58,26 @@ impl LogFile {
         }
     }
 
+    /// Sees whether the path still leads to the open file. Whoever rotates logs by himself, as logrotate does, renames it, removes it or
+    /// empties it: lines belong into what stands there now. One system call for each write, which is what a look at the file alone would cost.
+    fn look(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        match fs::metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == open.id => open.bytes = open.bytes.min(there.len()),
+            Ok(_) => self.open = None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.open = None,
+            // The way to it is barred, for now perhaps: what is open can still be written.
+            Err(_) => {}
+        }
+    }
+
     fn open(&mut self) -> io::Result<&mut Open> {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
                 let file = unwaiting(OpenOptions::new().create(true).read(true).append(true), &self.path)?;
-                let mut bytes = file.metadata()?.len();
+                let found = file.metadata()?;
+                let (id, mut bytes) = ((found.dev(), found.ino()), found.len());
                 if bytes > 0 {
                     let mut last = [0];
                     file.read_exact_at(&mut last, bytes - 1)?;
@@ -76,7 +87,7 @@ impl LogFile {
                         bytes += 1;
                     }
                 }
-                Open { file, bytes }
+                Open { file, id, bytes }
             }
         };
         Ok(self.open.insert(open))
@@ -167,6 +178,34 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), "333333\n", "the size is counted anew, too");
             fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_that_somebody_renamed_is_made_anew_and_one_put_in_its_place_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("node.log"), dir.path().join("node.log-20260101"));
+        let mut file = LogFile::new(path.clone(), LogPolicy { max_bytes: 1_000, keep: 1 });
+        file.append(b"1\n").unwrap();
+        fs::rename(&path, &aside).unwrap();
+        file.append(b"2\n").unwrap();
+        fs::rename(&path, dir.path().join("older")).unwrap();
+        fs::write(&path, "").unwrap();
+        file.append(b"3\n").unwrap();
+        assert_eq!(fs::read_to_string(&aside).unwrap(), "1\n");
+        assert_eq!(fs::read_to_string(dir.path().join("older")).unwrap(), "2\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "3\n");
+    }
+
+    #[test]
+    fn a_file_that_somebody_emptied_is_not_taken_for_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.log");
+        let mut file = LogFile::new(path.clone(), LogPolicy { max_bytes: 10, keep: 1 });
+        file.append(b"11111111\n").unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        file.append(b"22222222\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "22222222\n");
+        assert!(!rotated(&path, 1).exists());
     }
 
     #[test]
