@@ -10,9 +10,9 @@ use super::columns::cut;
 use super::output;
 use super::window::Window;
 use crate::supervisor::state_dir::Paths;
+use crate::topology::PlanTable;
 use crate::topology::diff::PlanDiff;
 use crate::topology::plan::Plan;
-use crate::topology::PlanTable;
 
 /// Print what a topology would start, in order.
 #[derive(Debug, Clone, clap::Args)]

@@ -204,6 +204,7 @@ metrics! {
     TURN_PACKETS_SENT = Counter "turn_packets_sent" [] "packets" "Packets that came from peers and were sent to clients.";
     TURN_PACKETS_RECEIVED = Counter "turn_packets_received" [] "packets" "Packets that were received from clients and went on to peers.";
     TURN_BINDINGS = Counter "turn_bindings" [] "requests" "STUN binding requests answered.";
+    TURN_UNREACHABLE = Counter "turn_unreachable" [] "packets" "ICMP messages about packets to peers that clients were told of.";
     TURN_DROPPED = Counter "turn_dropped" ["reason"] "packets" "Packets thrown away, by reason.";
     TURN_REFUSED = Counter "turn_refused" ["code"] "requests" "Requests answered with an error, by its code.";
     TURN_AUTH_FAILURES = Counter "turn_auth_failures" [] "requests" "Requests of a named user with a wrong password, an unknown name or expired credentials.";

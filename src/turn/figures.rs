@@ -21,6 +21,8 @@ pub struct TurnFigures {
     pub traffic: Traffic,
     /// STUN binding requests that were answered.
     pub bindings: u64,
+    /// ICMP messages about packets to peers that clients were told of.
+    pub unreachable: u64,
     /// Packets that were thrown away, by reason, in the order of [`DropReason::ALL`].
     pub dropped: Vec<(DropReason, u64)>,
     /// Requests that were answered with an error, by its code, in the order of [`REFUSALS`].
@@ -98,6 +100,8 @@ pub enum DropReason {
     TooLarge,
     /// It was a request from an address that has not proven to be where it says it is, and was answered as often as it may be.
     Stranger,
+    /// It was an ICMP message of a type that clients are not told of, or one too many.
+    Icmp,
     /// The client's connection takes less than comes in.
     QueueFull,
     /// The operating system did not take it.
@@ -110,7 +114,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [DropReason; 12] = [
+    pub const ALL: [DropReason; 13] = [
         DropReason::Malformed,
         DropReason::NoAllocation,
         DropReason::NoPermission,
@@ -119,6 +123,7 @@ impl DropReason {
         DropReason::OverRate,
         DropReason::TooLarge,
         DropReason::Stranger,
+        DropReason::Icmp,
         DropReason::QueueFull,
         DropReason::NotSent,
         DropReason::TooManyConnections,
@@ -137,6 +142,7 @@ impl DropReason {
             DropReason::OverRate => "over_rate",
             DropReason::TooLarge => "too_large",
             DropReason::Stranger => "stranger",
+            DropReason::Icmp => "icmp",
             DropReason::QueueFull => "queue_full",
             DropReason::NotSent => "not_sent",
             DropReason::TooManyConnections => "too_many_connections",
@@ -154,6 +160,7 @@ pub(super) struct Counters {
     pub(super) allocated: AtomicU64,
     pub(super) bindings: AtomicU64,
     pub(super) auth_failures: AtomicU64,
+    unreachable: AtomicU64,
     pub(super) traffic: TrafficCounters,
     dropped: [AtomicU64; DropReason::ALL.len()],
     refused: [AtomicU64; REFUSALS.len()],
@@ -162,6 +169,10 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn drop_one(&self, reason: DropReason) {
         self.dropped[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn told_unreachable(&self) {
+        self.unreachable.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn refuse(&self, code: u16) {
@@ -176,6 +187,7 @@ impl Counters {
         figures.allocated += of(&self.allocated);
         figures.bindings += of(&self.bindings);
         figures.auth_failures += of(&self.auth_failures);
+        figures.unreachable += of(&self.unreachable);
         let traffic = self.traffic.load();
         figures.traffic.received_bytes += traffic.received_bytes;
         figures.traffic.received_packets += traffic.received_packets;

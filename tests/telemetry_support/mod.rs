@@ -213,6 +213,7 @@ pub fn record_everything(meter: &Meter) {
         &catalogue::TURN_PACKETS_SENT,
         &catalogue::TURN_PACKETS_RECEIVED,
         &catalogue::TURN_BINDINGS,
+        &catalogue::TURN_UNREACHABLE,
         &catalogue::TURN_AUTH_FAILURES,
         &catalogue::TURN_LOG_FAILURES,
         &catalogue::TURN_LOG_MISSED,

@@ -50,6 +50,7 @@ pub(super) fn observe(meter: &Meter, figures: Figures, endings: Endings, failure
     counter(&catalogue::TURN_PACKETS_SENT, |figures| figures.traffic.sent_packets);
     counter(&catalogue::TURN_PACKETS_RECEIVED, |figures| figures.traffic.received_packets);
     counter(&catalogue::TURN_BINDINGS, |figures| figures.bindings);
+    counter(&catalogue::TURN_UNREACHABLE, |figures| figures.unreachable);
     counter(&catalogue::TURN_AUTH_FAILURES, |figures| figures.auth_failures);
 
     let dropped = read.clone();

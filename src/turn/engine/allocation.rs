@@ -27,6 +27,8 @@ pub(super) struct Allocation {
     channels: Vec<Channel>,
     /// Payload from the client, and from peers.
     pub(super) rates: Option<Box<[TokenBucket; 2]>>,
+    /// What it is still told of packets that did not arrive.
+    pub(super) unreachable: TokenBucket,
     pub(super) figures: Arc<LiveAllocation>,
 }
 
@@ -57,16 +59,18 @@ pub(super) enum ChannelError {
 }
 
 impl Allocation {
+    #[allow(clippy::too_many_arguments, reason = "its parts, once")]
     pub(super) fn new(
         client: Client,
         username: Box<str>,
         relays: [Option<SocketAddr>; 2],
         expires: Instant,
         rates: Option<Box<[TokenBucket; 2]>>,
+        unreachable: TokenBucket,
         figures: Arc<LiveAllocation>,
     ) -> Self {
         let (permissions, channels) = (Vec::new(), Vec::new());
-        Self { client, username, relays, expires, permissions, channels, rates, figures }
+        Self { client, username, relays, expires, permissions, channels, rates, unreachable, figures }
     }
 
     /// What may be sent to `address`, if the client has asked for that and it has not expired.

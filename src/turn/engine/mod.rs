@@ -4,6 +4,7 @@
 //!   client ──► on_packet ──┬─ request ──► requests   (who may, what is granted)
 //!                          └─ data ─────► relaying ──► Wire::to_peer
 //!   peer ────► on_relay_packet ─────────► relaying ──► Wire::to_client
+//!   network ─► on_unreachable ──────► unreachable ──► Wire::to_client
 //! ```
 //!
 //! No clock, socket or task: all of the world is behind the trait [`Wire`]. One engine serves one thread's part of the clients; what all
@@ -17,6 +18,7 @@ mod relaying;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod unreachable;
 mod wire;
 
 use std::collections::HashMap;
@@ -28,6 +30,7 @@ use ring::hmac;
 
 use self::allocation::Allocation;
 use self::answers::Answers;
+pub use self::unreachable::Unreachable;
 pub use self::wire::{Client, Opened, RelayKey, Sent, Transport, Wanted, Wire};
 use super::TurnConfig;
 use super::figures::{Counters, DropReason, Registry};

@@ -22,7 +22,8 @@ use super::attributes::{Attributes, Unreadable, read};
 use super::authentication::User;
 use super::relaying::CHANNELS;
 use super::wire::{Client, Opened, Transport, Wanted, Wire};
-use super::{Engine, buckets, family, key};
+use super::{Engine, buckets, family, key, unreachable};
+use crate::token_bucket::TokenBucket;
 use crate::turn::credentials;
 use crate::turn::figures::{DropReason, LiveAllocation};
 use crate::turn::filter::Standing;
@@ -219,7 +220,8 @@ impl Engine {
         self.counters.allocated.fetch_add(1, Ordering::Relaxed);
         let rates = buckets(self.shared.config.bytes_per_second, now).map(Box::new);
         let username = user.name.as_str().into();
-        let allocation = Allocation::new(*client, username, relays, now + lifetime, rates, figures);
+        let told = TokenBucket::full(unreachable::RATE, now);
+        let allocation = Allocation::new(*client, username, relays, now + lifetime, rates, told, figures);
         self.slots[slot as usize] = Some(Box::new(allocation));
         self.by_client.insert(*client, slot);
 

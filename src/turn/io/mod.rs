@@ -10,6 +10,7 @@
 //! workers' sockets by their source, so that a client always meets the same one. Connections are spread by their number.
 
 pub(super) mod batch;
+mod errors;
 pub(super) mod sockets;
 pub(super) mod stream;
 pub(super) mod worker;

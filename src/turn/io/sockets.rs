@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use super::errors;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 
 /// What a listening socket may hold while its worker is busy: some ten thousand packets. The system grants as much as it allows.
@@ -27,7 +28,9 @@ pub(crate) fn listen_beside(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// A socket for an allocation.
 pub(crate) fn relay(address: SocketAddr) -> io::Result<UdpSocket> {
-    open(address, false, RELAY_BUFFER_BYTES)
+    let socket = open(address, false, RELAY_BUFFER_BYTES)?;
+    errors::keep(&socket, address.is_ipv6());
+    Ok(socket)
 }
 
 fn open(address: SocketAddr, shared: bool, buffer: usize) -> io::Result<UdpSocket> {

@@ -11,7 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc;
 
 use super::batch::{BATCH, Receiver, Sender};
-use super::sockets;
+use super::{errors, sockets};
 use crate::turn::engine::{Client, Engine, Opened, RelayKey, Sent, Transport, Wanted, Wire};
 use crate::turn::figures::{Counters, DropReason};
 use crate::turn::ports::{Ports, Reservations};
@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_secs(1);
 const MAX_EVENTS: usize = 128;
 /// Datagrams taken from a relay socket in one turn: a busy peer must not keep the others waiting.
 const RELAY_BATCH: usize = 8;
+/// ICMP messages taken from a relay socket in one turn.
+const MAX_ERRORS: usize = 8;
 /// Batches taken from a listening socket in one turn.
 const LISTENER_BATCHES: usize = 4;
 /// Commands taken in one turn.
@@ -242,7 +244,13 @@ impl Running {
                 match event.data() {
                     WAKE => self.obey(),
                     data if data & LISTENERS != 0 => self.serve((data & !LISTENERS) as usize),
-                    data => self.relay(RelayKey(data as u32)),
+                    data => {
+                        let key = RelayKey(data as u32);
+                        if event.events().contains(EpollFlags::EPOLLERR) {
+                            self.hear(key);
+                        }
+                        self.relay(key);
+                    }
                 }
             }
             self.net.flush();
@@ -300,6 +308,17 @@ impl Running {
         for (from, packet) in self.receiver.datagrams() {
             let now = self.net.now;
             self.engine.on_relay_packet(&mut self.net, key, from, packet, now);
+        }
+    }
+
+    /// Takes what the network answers to packets for peers.
+    fn hear(&mut self, key: RelayKey) {
+        let Some(Some(socket)) = self.net.relays.get(key.0 as usize) else { return };
+        let mut told = Vec::with_capacity(MAX_ERRORS);
+        errors::take(socket, MAX_ERRORS, |unreachable| told.push(unreachable));
+        for unreachable in told {
+            let now = self.net.now;
+            self.engine.on_unreachable(&mut self.net, key, unreachable, now);
         }
     }
 
@@ -387,7 +406,8 @@ impl Wire for Net {
 
     fn to_peer(&mut self, relay: RelayKey, peer: SocketAddr, payload: &[u8]) -> Sent {
         let Some(Some(socket)) = self.relays.get(relay.0 as usize) else { return Sent::No };
-        match socket.send_to(payload, peer) {
+        // What the network answered to an earlier packet, to whomever, is told once where the next would be sent.
+        match socket.send_to(payload, peer).or_else(|_| socket.send_to(payload, peer)) {
             Ok(_) => Sent::Yes,
             Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EMSGSIZE as i32) => Sent::TooLarge,
             Err(_) => Sent::No,

@@ -5,4 +5,5 @@ mod bad_input;
 mod credentials;
 mod random;
 mod relaying;
+mod unreachable;
 mod world;

@@ -236,16 +236,21 @@ impl Asking {
     }
 
     pub(super) fn named(world: &mut World, address: &str, name: &str, password: &str) -> Self {
-        let mut asking = Self {
-            client: client(address),
+        let mut asking = Self::unknown(client(address), name, password);
+        asking.renew(world);
+        asking
+    }
+
+    /// Who has not been given a nonce yet.
+    pub(super) fn unknown(client: Client, name: &str, password: &str) -> Self {
+        Self {
+            client,
             name: name.to_owned(),
             password: password.to_owned(),
             nonce: String::new(),
             integrity: Integrity::Sha1,
             algorithm: None,
-        };
-        asking.renew(world);
-        asking
+        }
     }
 
     /// Asks without credentials, and keeps the nonce of the answer.
