@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod lab;
 pub mod mount;
 pub mod namespace;
+pub mod relay;
 pub mod role;
 pub mod scripted;
 pub mod terminal;
