@@ -96,7 +96,7 @@ impl Taken {
         self.next
     }
 
-    /// The connection that a newcomer costs its seat. It is looked for only when all seats are taken, so the look at each of them is rare.
+    /// The connection that a newcomer costs its seat. It is looked for only when all seats are taken.
     fn to_give_up(&self) -> Option<u64> {
         let (crowd, _) = self.held.iter().max_by_key(|(_, held)| **held)?;
         let mut idle = self.idle.values();
