@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -63,6 +63,17 @@ pub enum Remote {
     Tcp(SocketAddr),
     /// A client of a unix socket: a process of the same user.
     Unix,
+}
+
+impl Remote {
+    /// The address of a TCP client.
+    #[must_use]
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Remote::Tcp(from) => Some(from.ip()),
+            Remote::Unix => None,
+        }
+    }
 }
 
 /// A listener that [`serve`] can take connections from.
@@ -159,11 +170,7 @@ where
                 tokio::task::yield_now().await;
             }
             let close = kill.child_token();
-            let address = match remote {
-                Remote::Tcp(from) => Some(from.ip()),
-                Remote::Unix => None,
-            };
-            let Some(seat) = seats.take(address, close.clone()) else { continue };
+            let Some(seat) = seats.take(remote.address(), close.clone()) else { continue };
             let handler = handler.clone();
             let (stop, listener) = (stop.clone(), Arc::clone(&listener));
             let mut io = TimeoutStream::new(io);

@@ -217,10 +217,7 @@ impl Desk {
             Remote::Tcp(from) => self.seats.admit(from.ip()).map(Some),
             Remote::Unix => Ok(None),
         };
-        let address = match remote {
-            Remote::Tcp(from) => Some(subject(from.ip())),
-            Remote::Unix => None,
-        };
+        let address = remote.address().map(subject);
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).and_then(host::host_of);
         let host = host.map(str::to_owned);
         let upgrade = hyper::upgrade::on(&mut request);
