@@ -9,13 +9,11 @@ use std::task::{Context, Poll};
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
-use libp2p::swarm::handler::ConnectionEvent;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, NetworkBehaviour,
-    SubstreamProtocol, THandler, THandlerInEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionId, NetworkBehaviour, THandler, THandlerInEvent, ToSwarm,
 };
 
-use super::pass_on::pass_on;
+use super::pass_on::{pass_on, pass_on_handler};
 
 /// See the module's comment.
 pub(crate) struct Boxed<B> {
@@ -86,45 +84,5 @@ impl<H> BoxedHandler<H> {
 }
 
 impl<H: ConnectionHandler> ConnectionHandler for BoxedHandler<H> {
-    type FromBehaviour = H::FromBehaviour;
-    type ToBehaviour = H::ToBehaviour;
-    type InboundProtocol = H::InboundProtocol;
-    type OutboundProtocol = H::OutboundProtocol;
-    type InboundOpenInfo = H::InboundOpenInfo;
-    type OutboundOpenInfo = H::OutboundOpenInfo;
-
-    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
-        self.0.listen_protocol()
-    }
-
-    fn connection_keep_alive(&self) -> bool {
-        self.0.connection_keep_alive()
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>> {
-        self.0.poll(cx)
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
-        self.0.poll_close(cx)
-    }
-
-    fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
-        self.0.on_behaviour_event(event);
-    }
-
-    fn on_connection_event(
-        &mut self,
-        event: ConnectionEvent<
-            Self::InboundProtocol,
-            Self::OutboundProtocol,
-            Self::InboundOpenInfo,
-            Self::OutboundOpenInfo,
-        >,
-    ) {
-        self.0.on_connection_event(event);
-    }
+    pass_on_handler!(0: types, listen_protocol, keep_alive, poll, close, behaviour_event, connection_event);
 }

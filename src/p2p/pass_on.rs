@@ -67,4 +67,70 @@ macro_rules! pass_on {
     };
 }
 
-pub(crate) use pass_on;
+/// The same for a connection handler, around the one in the field that is named first: `types`, `listen_protocol`, `keep_alive`, `poll`,
+/// `close`, `behaviour_event`, `connection_event`. The handler inside has the type parameter `H`.
+macro_rules! pass_on_handler {
+    ($inner:tt: $($callback:ident),+ $(,)?) => { $($crate::p2p::pass_on::pass_on_handler!(@ $callback $inner);)+ };
+    (@ types $inner:tt) => {
+        type FromBehaviour = H::FromBehaviour;
+        type ToBehaviour = H::ToBehaviour;
+        type InboundProtocol = H::InboundProtocol;
+        type OutboundProtocol = H::OutboundProtocol;
+        type InboundOpenInfo = H::InboundOpenInfo;
+        type OutboundOpenInfo = H::OutboundOpenInfo;
+    };
+    (@ listen_protocol $inner:tt) => {
+        fn listen_protocol(
+            &self,
+        ) -> libp2p::swarm::SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
+            self.$inner.listen_protocol()
+        }
+    };
+    (@ keep_alive $inner:tt) => {
+        fn connection_keep_alive(&self) -> bool {
+            self.$inner.connection_keep_alive()
+        }
+    };
+    (@ poll $inner:tt) => {
+        fn poll(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<
+            libp2p::swarm::ConnectionHandlerEvent<
+                Self::OutboundProtocol,
+                Self::OutboundOpenInfo,
+                Self::ToBehaviour,
+            >,
+        > {
+            self.$inner.poll(cx)
+        }
+    };
+    (@ close $inner:tt) => {
+        fn poll_close(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Self::ToBehaviour>> {
+            self.$inner.poll_close(cx)
+        }
+    };
+    (@ behaviour_event $inner:tt) => {
+        fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
+            self.$inner.on_behaviour_event(event);
+        }
+    };
+    (@ connection_event $inner:tt) => {
+        fn on_connection_event(
+            &mut self,
+            event: libp2p::swarm::handler::ConnectionEvent<
+                Self::InboundProtocol,
+                Self::OutboundProtocol,
+                Self::InboundOpenInfo,
+                Self::OutboundOpenInfo,
+            >,
+        ) {
+            self.$inner.on_connection_event(event);
+        }
+    };
+}
+
+pub(crate) use {pass_on, pass_on_handler};

@@ -15,6 +15,8 @@ use libp2p::swarm::handler::{ConnectionEvent, ProtocolsChange};
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, SubstreamProtocol};
 use tokio::sync::oneshot;
 
+use super::pass_on::pass_on_handler;
+
 /// Whether there is something to say. Once there was, it stays so.
 #[derive(Debug)]
 pub(crate) struct Voice(Option<Silence>);
@@ -66,16 +68,7 @@ impl<H: ConnectionHandler> Reticent<H> {
 }
 
 impl<H: ConnectionHandler> ConnectionHandler for Reticent<H> {
-    type FromBehaviour = H::FromBehaviour;
-    type ToBehaviour = H::ToBehaviour;
-    type InboundProtocol = H::InboundProtocol;
-    type OutboundProtocol = H::OutboundProtocol;
-    type InboundOpenInfo = H::InboundOpenInfo;
-    type OutboundOpenInfo = H::OutboundOpenInfo;
-
-    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
-        self.handler.listen_protocol()
-    }
+    pass_on_handler!(handler: types, listen_protocol, close, behaviour_event);
 
     fn connection_keep_alive(&self) -> bool {
         self.handler.connection_keep_alive() || (self.silence.is_some() && self.speaks)
@@ -97,14 +90,6 @@ impl<H: ConnectionHandler> ConnectionHandler for Reticent<H> {
                 polled => return polled,
             }
         }
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {
-        self.handler.poll_close(cx)
-    }
-
-    fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
-        self.handler.on_behaviour_event(event);
     }
 
     fn on_connection_event(
