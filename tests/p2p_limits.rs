@@ -191,7 +191,7 @@ async fn half_open_streams_are_limited_by_connection() {
     let victim = victim(Limits { streams: 40, negotiating_streams: 8, ..Limits::default() }).await;
     let attack = half_open(&victim.address().await, 100).await;
     // However long it takes: who says nothing for ten seconds loses its place, and another gets it.
-    eventually("those above are refused", || async { victim.refused("stream").await >= 30 }).await;
+    eventually("those above are refused", || async { victim.refused("stream").await >= 60 }).await;
     let friend = member(&victim.address().await).await;
     let mut events = victim.handle.subscribe_events().unwrap();
     eventually("the friend is on the topic", || async {
@@ -200,7 +200,8 @@ async fn half_open_streams_are_limited_by_connection() {
     .await;
     friend.handle.publish(lobby(), "honest").await.unwrap();
     assert_eq!(next_message(&mut events).await.text, "honest");
-    assert!(victim.refused("stream").await <= 60, "those within the limit are not refused");
+    // Eight may be without a protocol, and sixteen wait.
+    assert!(victim.refused("stream").await <= 100 - 8 - 16, "those within the limit are not refused");
     attack.abort();
 }
 

@@ -5,15 +5,15 @@ use std::time::Duration;
 use libp2p::identity::Keypair;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{ConnectionId, NetworkBehaviour};
-use libp2p::{Multiaddr, PeerId, connection_limits, dcutr, identify, ping, relay as libp2p_relay, upnp};
+use libp2p::{Multiaddr, PeerId, identify, ping, relay as libp2p_relay, upnp};
 
 use super::config::NodeConfig;
 use super::direct::streams::Streams;
 use super::gossip::Gossip;
-use super::limits::{Admission, NodeRole, connection_limits};
+use super::limits::{Admission, Connections, NodeRole};
 use super::mdns::LocalNetwork;
 use super::metrics::Traffic;
-use super::nat::{DialBacks, Probes};
+use super::nat::{DialBacks, HolePunches, Probes};
 use super::relay;
 use super::scout::Scout;
 use crate::telemetry::instruments::P2pInstruments;
@@ -31,14 +31,14 @@ const IDENTIFY_INTERVAL: Duration = Duration::from_secs(3600);
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     admission: Admission,
-    limits: connection_limits::Behaviour,
+    connections: Connections,
     pub(crate) gossip: Gossip,
     pub(crate) scout: Scout,
     pub(crate) direct: Streams,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     relay_client: libp2p_relay::client::Behaviour,
-    hole_punching: Toggle<dcutr::Behaviour>,
+    hole_punching: Toggle<HolePunches>,
     relay_server: Toggle<relay::Server>,
     probes: Toggle<Probes>,
     dial_backs: Toggle<DialBacks>,
@@ -88,13 +88,13 @@ impl Behaviour {
             .with_cache_size(0);
         Ok(Self {
             admission: Admission::new(config.limits.clone()),
-            limits: connection_limits::Behaviour::new(connection_limits(config)),
+            connections: Connections::new(config),
             gossip: Gossip::new(keypair, config, traffic)?,
             scout: Scout::new(local, instruments),
             direct: Streams::default(),
             identify: identify::Behaviour::new(identify),
             relay_client,
-            hole_punching: asks.then(|| dcutr::Behaviour::new(local)).into(),
+            hole_punching: asks.then(|| HolePunches::new(local, refusals.clone())).into(),
             relay_server: relay_server.into(),
             probes: asks.then(Probes::new).into(),
             dial_backs: dial_backs.into(),

@@ -424,6 +424,8 @@ impl NetworkBehaviour for Gossip {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
+        // Else the handler tells of this side: which protocol it speaks, or what came too late for a slow peer.
+        let is_rpc = matches!(event, Told::Message { .. });
         {
             let mut door = self.door.lock();
             // What was on its way when the neighbour was blocked; its connection is about to close.
@@ -440,7 +442,7 @@ impl NetworkBehaviour for Gossip {
         self.inner.on_connection_handler_event(peer, connection, event);
         let mut door = self.door.lock();
         let Some(reading) = door.reading.take() else { return };
-        if reading.messages == 0 {
+        if is_rpc && reading.messages == 0 {
             door.neighbours.silent(peer, Instant::now());
         }
         drop(door);

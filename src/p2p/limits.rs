@@ -2,17 +2,18 @@
 
 mod admission;
 mod config;
+mod connections;
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use libp2p::PeerId;
-use libp2p::connection_limits::ConnectionLimits;
 
 use super::config::NodeConfig;
 use crate::token_bucket::{Rate, TokenBucket};
 pub(crate) use admission::{Admission, NotAdmitted};
 pub use config::Limits;
+pub(crate) use connections::Connections;
 
 /// What a node is in its network; decides how many strangers it lets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,20 +27,6 @@ pub enum NodeRole {
 /// Connections of a node, all together; see [`Limits::total_connections`].
 pub(super) fn max_connections(config: &NodeConfig) -> u32 {
     config.limits.total_connections.unwrap_or_else(|| config.high_peers.saturating_mul(2).saturating_add(16))
-}
-
-/// The connection limits of a node. Of the total, `low_peers` are kept for connections that we chose ourselves, so that
-/// strangers cannot fill every place (eclipse).
-#[must_use]
-pub fn connection_limits(config: &NodeConfig) -> ConnectionLimits {
-    let total = max_connections(config);
-    let limits = &config.limits;
-    ConnectionLimits::default()
-        .with_max_pending_incoming(Some(limits.pending_inbound))
-        .with_max_pending_outgoing(Some(limits.pending_outbound))
-        .with_max_established(Some(total))
-        .with_max_established_incoming(Some(total.saturating_sub(config.low_peers).max(1)))
-        .with_max_established_per_peer(Some(limits.connections_per_peer))
 }
 
 /// One author's rate, in the tokens of [`cost_of`]. The defaults: a person types one message a second, a script may send a page

@@ -60,6 +60,8 @@ pub(crate) enum Refused {
     CircuitTime,
     /// A dial that a client of AutoNAT wanted.
     DialBack,
+    /// A dial to get through a NAT that a peer wanted.
+    HolePunch,
     /// Names on the local network.
     LocalName,
     /// A private message, for its form, its size or its sender's rate.
@@ -69,7 +71,7 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    const ALL: [Refused; 20] = [
+    const ALL: [Refused; 21] = [
         Refused::Connection,
         Refused::Address,
         Refused::ProcessMemory,
@@ -87,6 +89,7 @@ impl Refused {
         Refused::CircuitBytes,
         Refused::CircuitTime,
         Refused::DialBack,
+        Refused::HolePunch,
         Refused::LocalName,
         Refused::PrivateMessage,
         Refused::File,
@@ -111,6 +114,7 @@ impl Refused {
             Refused::CircuitBytes => "circuit_bytes",
             Refused::CircuitTime => "circuit_time",
             Refused::DialBack => "dial_back",
+            Refused::HolePunch => "hole_punch",
             Refused::LocalName => "local_name",
             Refused::PrivateMessage => "private_message",
             Refused::File => "file",

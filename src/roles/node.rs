@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::node_admin;
 use super::runtime::{Context, Facts, RoleError, Started};
+use crate::p2p::transport::CertificateError;
 use crate::p2p::{self, Identity, IdentityError, NodeConfig, NodeRole, StartError};
 use crate::telemetry::instruments::P2pInstruments;
 
@@ -21,6 +22,9 @@ pub async fn start(context: Context, config: NodeConfig, role: NodeRole) -> Resu
         p2p::start(config, identity, role, instruments, &context.meter).await.map_err(
             |error| match error {
                 StartError::InUse(_) | StartError::Listen { .. } | StartError::Setup(_) => {
+                    RoleError::passing(error)
+                }
+                StartError::WebRtc(CertificateError::Read { .. } | CertificateError::Write { .. }) => {
                     RoleError::passing(error)
                 }
                 wrong => RoleError::fatal(wrong),

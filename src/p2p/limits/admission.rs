@@ -1,7 +1,7 @@
 //! Who is let in: connections by address, and none while memory is short.
 //!
-//! How many there may be in all and with one peer is libp2p's to count; it knows peers, and these limits hold before a stranger has
-//! said who it is.
+//! These limits hold before a stranger has said who it is; how many there may be in all and with one peer is for
+//! [`Connections`](super::Connections) to count.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

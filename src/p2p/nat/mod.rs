@@ -1,11 +1,15 @@
 //! Whether others can reach this node, and where: AutoNAT v2, asked ([`Probes`]) and answered ([`DialBacks`]).
 //!
-//! A node on loopback alone needs neither: whoever can reach it is on the same machine.
+//! [`HolePunches`] are the way to a node that cannot be reached.
+//!
+//! A node on loopback alone needs none of it: whoever can reach it is on the same machine.
 
 mod dial_backs;
+mod hole_punches;
 mod probes;
 
 pub(crate) use dial_backs::DialBacks;
+pub(crate) use hole_punches::HolePunches;
 pub(crate) use probes::Probes;
 
 use libp2p::swarm::ConnectionId;

@@ -38,8 +38,8 @@ use candidates::Candidates;
 pub use candidates::Source;
 use needs::Needs;
 use settings::{
-    BOOTNODE_BACKOFF, BOOTNODE_MAX_BACKOFF, LEFT_OUT_EXTRA, LOOKUPS, REJOIN_PAUSE, SEARCH_FIRST, SEARCH_GAP,
-    SEARCHES, SETTLE, STABLE, UNWANTED_PAUSE, YIELD,
+    BOOTNODE_BACKOFF, BOOTNODE_MAX_BACKOFF, LEFT_OUT_EXTRA, LOOKUPS, PUT_OFF, REJOIN_PAUSE, SEARCH_FIRST,
+    SEARCH_GAP, SEARCHES, SETTLE, STABLE, UNWANTED_PAUSE, YIELD,
 };
 pub use settings::{MAX_DIALS, Settings};
 
@@ -54,6 +54,9 @@ pub enum Event {
     Disconnected(PeerId),
     /// A dial that this manager asked for came to nothing.
     DialFailed(PeerId),
+    /// A dial that this manager asked for was not made, for a reason that is not the peer's: this node makes as many as it may, or the peer is
+    /// being dialled by somebody else.
+    DialPutOff(PeerId),
     /// A peer is said to be at these addresses.
     Heard(PeerId, Vec<Multiaddr>, Source),
     /// A connected peer can be asked for others.
@@ -80,7 +83,7 @@ pub enum Event {
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Dial a peer; the answer is `Connected` or `DialFailed`.
+    /// Dial a peer; the answer is `Connected`, `DialFailed` or `DialPutOff`.
     Dial(PeerId, Vec<Multiaddr>),
     /// Ask the network for peers around a random key; what is found comes as `Heard`.
     Search,
@@ -181,6 +184,7 @@ impl Manager {
             Event::Connected(peer, direction) => self.connected(peer, direction, now),
             Event::Disconnected(peer) => self.disconnected(peer, now),
             Event::DialFailed(peer) => self.dial_failed(peer, now),
+            Event::DialPutOff(peer) => self.dial_put_off(peer, now),
             Event::Heard(peer, addresses, source) => self.heard(peer, addresses, source, now),
             Event::CanSearch => {
                 let settled = self.enough_since.is_some_and(|since| since + SETTLE.0 <= now);
@@ -292,6 +296,15 @@ impl Manager {
         }
         if self.candidates.failed(peer, now, jitter) {
             self.needs.given_up(peer);
+        }
+    }
+
+    fn dial_put_off(&mut self, peer: PeerId, now: Instant) {
+        self.dialing.remove(&peer);
+        let again_at = now + self.jittered(PUT_OFF);
+        self.candidates.pause(peer, again_at);
+        if let Some(bootnode) = self.bootnodes.iter_mut().find(|bootnode| bootnode.peer == peer) {
+            bootnode.dial_at = bootnode.dial_at.max(again_at);
         }
     }
 

@@ -55,6 +55,8 @@ pub const MAX_DIALS: usize = 3;
 pub(super) const BOOTNODE_BACKOFF: Duration = Duration::from_millis(250);
 /// Longest pause between two dials of a bootnode.
 pub(super) const BOOTNODE_MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// Pause after a dial that was not made because of this node's own limits.
+pub(super) const PUT_OFF: Duration = Duration::from_secs(1);
 /// A connection that lasted this long starts the pauses anew when it is lost: those of dials to a bootnode, those of
 /// searches for any peer.
 pub(super) const STABLE: Duration = Duration::from_secs(10);

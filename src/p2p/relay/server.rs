@@ -86,7 +86,10 @@ impl Server {
             relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
                 self.reservations.insert(*src_peer_id);
             }
-            relay::Event::ReservationClosed { src_peer_id } => {
+            // The library tells this of each connection that is closed, whether it was the one with the place or another.
+            relay::Event::ReservationClosed { src_peer_id }
+                if !self.connections.contains_key(src_peer_id) =>
+            {
                 self.reservations.remove(src_peer_id);
             }
             relay::Event::ReservationTimedOut { src_peer_id } => {

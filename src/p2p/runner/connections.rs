@@ -54,6 +54,7 @@ struct Connection {
 impl Runner {
     pub(super) fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let direction = if endpoint.is_dialer() { Direction::Outbound } else { Direction::Inbound };
+        self.managed.remove(&id);
         if direction == Direction::Outbound {
             self.instruments.dials.add(1, &[KeyValue::new("result", "ok")]);
         }
@@ -127,7 +128,9 @@ impl Runner {
         self.instruments.dials.add(1, &[KeyValue::new("result", dials::result(error))]);
         tracing::debug!(peer = peer.map(tracing::field::display), reason = describe(error), "dial failed");
         if let Some(peer) = peer {
-            self.inbox.push_back(peers::Event::DialFailed(peer));
+            if self.managed.remove(&id) {
+                self.inbox.push_back(dials::outcome(peer, error));
+            }
             self.not_found(peer, describe(error));
         }
         if let Some(connecting) = self.connecting.remove(&id) {

@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::io;
 
-use libp2p::TransportError;
 use libp2p::core::transport::timeout::TransportTimeoutError;
 use libp2p::swarm::DialError;
+use libp2p::{PeerId, TransportError};
 
 use crate::p2p::gossip::KeptAway;
+use crate::p2p::peers;
 
 /// Every value of the label `result` of `p2p_dials`: `ok`, and those of [`result`].
 pub(super) const RESULTS: [&str; 13] = [
@@ -25,6 +26,17 @@ pub(super) const RESULTS: [&str; 13] = [
     "handshake",
     "unsupported",
 ];
+
+/// What the manager is told of a dial of its own that came to nothing.
+pub(super) fn outcome(peer: PeerId, error: &DialError) -> peers::Event {
+    match error {
+        DialError::DialPeerConditionFalse(_) => peers::Event::DialPutOff(peer),
+        DialError::Denied { cause } if cause.downcast_ref::<KeptAway>().is_none() => {
+            peers::Event::DialPutOff(peer)
+        }
+        _ => peers::Event::DialFailed(peer),
+    }
+}
 
 /// How a dial ended, as the label `result` of `p2p_dials`.
 pub(super) fn result(error: &DialError) -> &'static str {

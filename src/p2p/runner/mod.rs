@@ -10,7 +10,7 @@ mod reach;
 mod settling;
 mod steering;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -95,7 +95,9 @@ pub(crate) struct Runner {
     peers: HashMap<PeerId, Peer>,
     /// Second connections with a peer, to be closed at that time.
     doubles: VecDeque<(Instant, PeerId)>,
-    /// Dials for `connect` commands; bounded by the limit of pending outgoing connections.
+    /// Dials of the manager; bounded by the limit of pending outgoing connections, as are the next.
+    managed: HashSet<ConnectionId>,
+    /// Dials for `connect` commands.
     connecting: HashMap<ConnectionId, Connecting>,
     /// Peers that are being looked for.
     finding: HashMap<PeerId, Finding>,
@@ -140,6 +142,7 @@ impl Runner {
             timer_at: None,
             peers: HashMap::new(),
             doubles: VecDeque::new(),
+            managed: HashSet::new(),
             connecting: HashMap::new(),
             finding: HashMap::new(),
             desk: parts.desk,
@@ -249,9 +252,15 @@ impl Runner {
         let seen_by_others = self.manager.is_bootnode(peer)
             && !schedule.iter().any(|(address, _)| choice::is_loopback(address));
         let options = if seen_by_others { options } else { options.allocate_new_port() }.build();
-        if let Err(error) = self.pace.during(schedule, || self.swarm.dial(options)) {
-            self.instruments.dials.add(1, &[KeyValue::new("result", dials::result(&error))]);
-            self.inbox.push_back(peers::Event::DialFailed(peer));
+        let id = options.connection_id();
+        match self.pace.during(schedule, || self.swarm.dial(options)) {
+            Ok(()) => {
+                self.managed.insert(id);
+            }
+            Err(error) => {
+                self.instruments.dials.add(1, &[KeyValue::new("result", dials::result(&error))]);
+                self.inbox.push_back(dials::outcome(peer, &error));
+            }
         }
     }
 

@@ -38,7 +38,10 @@ impl Provided {
         let provider = record.provider;
         record.addresses = choice::of_hearsay(&record.addresses, provider, true);
         self.remove(&record.key, &provider);
-        let own = self.per_provider.get(&provider).copied().unwrap_or_default();
+        if self.is_full_for(&record) {
+            self.forget_expired(Instant::now());
+        }
+        let own = self.of_provider(&provider);
         let of_key = self.keys.get(&record.key).map_or(0, Vec::len);
         if own >= MAX_OF_PROVIDER
             || (of_key >= MAX_OF_KEY && !self.forget_one(Some(&record.key), &connected))
@@ -50,6 +53,24 @@ impl Provided {
         *self.per_provider.entry(provider).or_default() += 1;
         self.records += 1;
         true
+    }
+
+    fn of_provider(&self, provider: &PeerId) -> usize {
+        self.per_provider.get(provider).copied().unwrap_or_default()
+    }
+
+    fn is_full_for(&self, record: &ProviderRecord) -> bool {
+        self.of_provider(&record.provider) >= MAX_OF_PROVIDER
+            || self.keys.get(&record.key).is_some_and(|of_key| of_key.len() >= MAX_OF_KEY)
+            || self.records >= MAX_RECORDS
+    }
+
+    fn forget_expired(&mut self, now: Instant) {
+        let all = self.keys.values().flatten().filter(|record| record.is_expired(now));
+        let expired: Vec<_> = all.map(|record| (record.key.clone(), record.provider)).collect();
+        for (key, provider) in expired {
+            self.remove(&key, &provider);
+        }
     }
 
     /// The providers of a key.
@@ -142,6 +163,26 @@ mod tests {
         assert!(provided.add(record(1, PeerId::random()), |peer| *peer != greedy));
         assert_eq!(provided.per_provider[&greedy], MAX_OF_PROVIDER - 1);
         assert_eq!(provided.records, MAX_RECORDS);
+    }
+
+    #[test]
+    fn what_has_ended_keeps_no_place() {
+        let mut provided = Provided::default();
+        let ended = |number, peer| ProviderRecord {
+            expires: Some(Instant::now() - Duration::from_millis(1)),
+            ..record(number, peer)
+        };
+        let peer = PeerId::random();
+        for number in 0..MAX_OF_PROVIDER {
+            assert!(provided.add(ended(number, peer), |_| true));
+        }
+        assert!(provided.add(record(1_000, peer), |_| true), "the provider has its places back");
+        assert_eq!(provided.records, 1);
+        for _ in 0..MAX_OF_KEY {
+            assert!(provided.add(ended(1, PeerId::random()), |_| true));
+        }
+        assert!(provided.add(record(1, PeerId::random()), |_| true), "and so has the key");
+        assert_eq!((providers(&provided, 1), provided.records), (1, 2));
     }
 
     #[test]

@@ -15,6 +15,9 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use super::negotiation::{Flow, Negotiation, Opener};
 use crate::p2p::metrics::{PeerTraffic, Protocol, Refusals, Refused};
 
+/// Substreams that wait while too many others have no protocol yet: each may hold 256 KiB that nobody reads. What an honest peer opens at once fits
+/// into those and these.
+const MAX_WAITING: usize = 16;
 /// Substreams refused in a row before others get their turn.
 const REFUSED_AT_ONCE: usize = 32;
 
@@ -28,7 +31,7 @@ pub(crate) struct Metered<M: StreamMuxer> {
     max_inbound: usize,
     /// Where those above are counted.
     refusals: Arc<Refusals>,
-    /// Those that the swarm has not taken yet; they have their places, so there are not more than that.
+    /// Those that the swarm has not taken yet, at most [`MAX_WAITING`].
     waiting: VecDeque<MeteredStream<M::Substream>>,
     /// Whether the swarm has asked for one since the last turn.
     asked: bool,
@@ -182,7 +185,11 @@ where
         if !mem::replace(&mut self.asked, false) {
             // The swarm takes none while too many have no protocol yet; those above the limit are to be refused nevertheless.
             while let Poll::Ready(stream) = self.take_in(cx)? {
-                self.waiting.push_back(stream);
+                if self.waiting.len() < MAX_WAITING {
+                    self.waiting.push_back(stream);
+                } else {
+                    self.refusals.add(Refused::Stream, 1);
+                }
             }
         }
         Pin::new(&mut self.inner).poll(cx)

@@ -47,6 +47,25 @@ fn hearsay_never_replaces_what_a_peer_says_of_itself() {
 }
 
 #[test]
+fn a_dial_that_this_node_did_not_make_is_held_against_nobody() {
+    let ids = ids(3);
+    let mut world = World::new(ids[0], 5, 16, &ids[2..]);
+    world.hear(ids[1], 2).on(Event::DialPutOff(ids[2]));
+    for _ in 0..20 {
+        world.on(Event::DialPutOff(ids[1]));
+        assert_eq!(world.dials(), [], "not again at once");
+        while world.dials() != [ids[1]] {
+            assert!(world.sleep() <= 2 * PUT_OFF);
+            if world.dials() == [ids[2]] {
+                world.on(Event::DialPutOff(ids[2]));
+            }
+        }
+    }
+    world.on(Event::DialFailed(ids[2]));
+    assert!(world.wake().unwrap() - world.now <= BOOTNODE_BACKOFF, "the pauses of a bootnode have not grown");
+}
+
+#[test]
 fn hearsay_of_a_dead_peer_does_not_keep_it_alive() {
     let ids = ids(3);
     let mut world = World::new(ids[0], 5, 16, &[]);
