@@ -186,3 +186,25 @@ impl NetworkBehaviour for Server {
         polled
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_counted_until_the_last_connection_of_its_peer_is_closed() {
+        let instruments = P2pInstruments::new(&opentelemetry::global::meter("test"));
+        let refusals = Refusals::new(instruments.refused.clone());
+        let mut server = Server::new(PeerId::random(), &RelayConfig::of_bootnode(), refusals, instruments);
+        let peer = PeerId::random();
+        let closed = relay::Event::ReservationClosed { src_peer_id: peer };
+        server.connections.insert(peer, vec![ConnectionId::new_unchecked(1)]);
+        server.note(&relay::Event::ReservationReqAccepted { src_peer_id: peer, renewed: false });
+        // Of a second connection, which is there no more.
+        server.note(&closed);
+        assert_eq!(server.reservations.len(), 1);
+        server.connections.remove(&peer);
+        server.note(&closed);
+        assert_eq!(server.reservations.len(), 0);
+    }
+}
