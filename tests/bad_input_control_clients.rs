@@ -59,9 +59,14 @@ fn wrong_methods_paths_and_parameters_change_nothing() {
         ("POST", "/v1/processes/web/stop?wait=soon"),
         ("POST", "/v1/processes/web/stop?wait=-1"),
         ("POST", "/v1/processes/web/stop?wait=99999999999999999999999999"),
+        ("POST", "/v1/processes/web/stop?wait=601"),
+        ("POST", "/v1/processes/web/stop?wiat=10"),
+        ("POST", "/v1/processes/web/stop?wait"),
         ("GET", "/v1/processes/../../../etc/passwd"),
         ("GET", "/v1/logs?n=-1"),
         ("GET", "/v1/logs?n=99999999999999999999999999"),
+        ("GET", "/v1/logs?n=100001"),
+        ("GET", "/v1/logs?lines=3"),
         ("GET", "/v1/logs?process=../../../../etc/passwd"),
         ("GET", "/v1/logs?process=..%2f..%2ftopology.toml"),
         ("GET", "/v1/logs?process=%00"),
@@ -74,6 +79,20 @@ fn wrong_methods_paths_and_parameters_change_nothing() {
         assert!(
             error["error"]["code"].is_string() && !message.contains("root:"),
             "{method} {target}: {error}"
+        );
+    }
+    for (method, target, allowed) in [
+        ("DELETE", "/v1/status", "GET"),
+        ("POST", "/v1/logs", "GET"),
+        ("POST", "/v1/processes/web", "GET"),
+        ("GET", "/v1/down", "POST"),
+        ("GET", "/v1/processes/web/stop", "POST"),
+    ] {
+        let answer = place.request(method, target, "", b"");
+        assert_eq!(answer.status, 405, "{method} {target}: {answer:?}");
+        assert!(
+            answer.head.to_lowercase().contains(&format!("\r\nallow: {}\r\n", allowed.to_lowercase())),
+            "{answer:?}"
         );
     }
     network.assert_unharmed();

@@ -6,12 +6,13 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
 use hippius::p2p::{NodeConfig, NodeRole};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::role::{Folder, Role, failure};
+use support::role::{Folder, Role, failure, wait_notice};
 use support::wire::Place;
 use support::{http_get, text, wait_until};
 
@@ -101,6 +102,42 @@ fn a_node_finds_its_bootnode_and_takes_a_console() {
     assert_eq!(node.status()["peer_id"], id);
     node.stop(Signal::SIGTERM);
     boot.stop(Signal::SIGTERM);
+}
+
+#[test]
+fn a_node_tells_that_its_bootnode_is_another_or_not_there() {
+    let folder = Folder::new();
+    let boot = start(&folder, "bootnode", &[]);
+    let place = address(&boot).split("/p2p/").next().unwrap().to_owned();
+    let stranger = libp2p::PeerId::random();
+    let node = start(&folder, "node", &["--bootnode", &format!("{place}/p2p/{stranger}")]);
+    let told = |node: &Role, why: &str| {
+        node.log().lines().any(|line| line.contains("the bootnode is not reached") && line.contains(why))
+    };
+    wait_until("another is there", || told(&node, "another node is there"));
+    node.stop(Signal::SIGTERM);
+    boot.stop(Signal::SIGTERM);
+    let node = start(&folder, "node", &["--bootnode", &format!("{place}/p2p/{stranger}")]);
+    wait_until("nobody is there", || told(&node, "refused"));
+    node.stop(Signal::SIGTERM);
+}
+
+#[test]
+fn a_certificate_that_is_not_there_ends_a_node_at_once_and_for_good() {
+    let folder = Folder::new();
+    let config = folder.path("node.toml");
+    let tls = "tls = { certificate = \"nowhere.pem\", key = \"nowhere.key\" }";
+    fs::write(&config, format!("[node]\nlisten = [\"/ip4/127.0.0.1/tcp/0/tls/ws\"]\n{tls}\n")).unwrap();
+    let socket = UnixDatagram::bind(folder.path("notify")).unwrap();
+    let mut node = folder.command(&["node", "--config", config.to_str().unwrap()]);
+    let output = node.env("NOTIFY_SOCKET", folder.path("notify")).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    wait_notice(&socket, "X_HIPPIUS_FATAL=1");
+    assert!(
+        text(&output.stderr).contains("secure WebSocket: cannot read nowhere.pem"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 /// As many peers as a node would refuse, and none is trimmed: a bootnode by itself has a bootnode's limits.

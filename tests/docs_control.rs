@@ -328,18 +328,19 @@ fn every_path_of_a_node_is_documented() {
 fn every_error_is_documented() {
     let mut codes = BTreeSet::new();
     for (name, source) in SOURCES {
-        let (source, before) = (program(source), codes.len());
+        let (source, mut found) = (program(source), BTreeSet::new());
         // A parameter's error has its code without a status.
         let arms = source.split("=> \"").skip(1).filter(|_| name.ends_with("/query.rs"));
-        codes.extend(arms.filter_map(|arm| arm.split('"').next().map(str::to_owned)));
+        found.extend(arms.filter_map(|arm| arm.split('"').next().map(str::to_owned)));
         for use_of_status in source.split("StatusCode::").skip(1) {
             let rest = use_of_status.trim_start_matches(|c: char| c.is_ascii_uppercase() || c == '_');
             let rest = rest.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
             if let Some(code) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
-                codes.insert(code.to_owned());
+                found.insert(code.to_owned());
             }
         }
-        assert!(codes.len() > before || name == "roles/admin.rs", "{name} was not understood");
+        assert!(!found.is_empty() || name == "roles/admin.rs", "{name} was not understood");
+        codes.extend(found);
     }
     let table = PAGE.split("| code | status | when |").nth(1).expect("the table of errors");
     let documented: BTreeSet<String> = table

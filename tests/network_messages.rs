@@ -167,6 +167,7 @@ fn peers_are_listed_with_address_and_direction() {
             "{line}"
         );
         assert_eq!(line.contains(" bootnode"), name == "bootnode", "{line}");
+        assert!(line.starts_with(&format!("{id}  {name}  ")), "{line}");
     }
     let (_, help, _) = script(&network, "node-0", "/help\n");
     for command in [
@@ -204,6 +205,18 @@ fn a_private_message_may_name_the_process_that_it_is_for() {
     }
     let (code, _, errors) = script(&network, "node-0", "/msg node-9 hi\n/msg web hi\n");
     assert_eq!((code, errors.lines().count()), (Some(1), 2), "{errors}");
+    assert!(errors.lines().next().is_some_and(|line| line.ends_with("did you mean node-0?")), "{errors}");
+    network.down();
+}
+
+#[test]
+fn a_node_of_the_network_is_kept_away_by_the_name_of_its_process() {
+    let network = Network::up(TOPOLOGY);
+    let id = network.process("node-1").peer_id.expect("a peer id");
+    let (code, out, errors) = script(&network, "node-0", "/block node-1 10m\n/blocked\n/unblock node-1\n");
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(out.starts_with(&format!("blocked {id} for 10m\n{id}  by hand  ")), "{out}");
+    assert!(out.ends_with(&format!("{id} is let in again\n")), "{out}");
     network.down();
 }
 

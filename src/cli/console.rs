@@ -10,6 +10,7 @@ mod direct;
 mod editing;
 mod events;
 mod files;
+mod processes;
 mod render;
 mod script;
 mod session;

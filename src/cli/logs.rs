@@ -36,7 +36,7 @@ pub struct LogsArgs {
 pub async fn run(args: LogsArgs) -> ExitCode {
     let paths = Paths::new(&args.data.data_dir);
     let client = Client::new(&paths.control_socket());
-    let mut target = format!("/v1/logs?n={}", args.lines);
+    let mut target = format!("/v1/logs?n={}", args.lines.min(MAX_LOG_LINES));
     for name in &args.processes {
         target.push_str("&process=");
         target.push_str(&percent::encode(name));

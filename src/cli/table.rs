@@ -163,7 +163,7 @@ impl Table {
             return Row::across(cells, Cell::new(printable(reason)));
         }
         let address = process.addresses.first().map(|address| without_peer(address)).unwrap_or_default();
-        cells.push(Cell::new(printable(address)));
+        cells.push(Cell::new(printable(&address)));
         cells.push(Cell::new(printable(process.peer_id.as_deref().unwrap_or_default())));
         Row::new(cells)
     }
@@ -191,9 +191,11 @@ fn badness(state: State) -> u8 {
     }
 }
 
-/// A multiaddr without its peer id, which has a column of its own.
-fn without_peer(address: &str) -> &str {
-    address.split("/p2p/").next().unwrap_or(address)
+/// A multiaddr without its peer id, which has a column of its own, and without that of the relay, where it is a place at one.
+fn without_peer(address: &str) -> String {
+    let (start, rest) = address.split_once("/p2p/").unwrap_or((address, ""));
+    let relayed = rest.contains("/p2p-circuit");
+    format!("{start}{}", if relayed { "/p2p-circuit" } else { "" })
 }
 
 /// `12D3KooW…abc123`: the ends of peer ids differ, their beginnings hardly.
@@ -323,6 +325,14 @@ mod tests {
         assert_eq!(words(68), "process pid state uptime address peer id");
         assert_eq!(words(60), "process pid state uptime address");
         assert_eq!(words(45), "process state address");
+    }
+
+    #[test]
+    fn a_place_at_a_relay_is_not_taken_for_the_relay() {
+        assert_eq!(without_peer(&format!("/ip4/10.0.0.1/tcp/4002/p2p/{ID}")), "/ip4/10.0.0.1/tcp/4002");
+        let place = format!("/ip4/10.0.0.1/tcp/4002/p2p/{ID}/p2p-circuit/p2p/{ID}");
+        assert_eq!(without_peer(&place), "/ip4/10.0.0.1/tcp/4002/p2p-circuit");
+        assert_eq!(without_peer("ws://127.0.0.1:8001/signal"), "ws://127.0.0.1:8001/signal");
     }
 
     #[test]

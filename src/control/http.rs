@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -311,6 +311,15 @@ pub fn text(status: StatusCode, value: impl Into<String>) -> Response<Body> {
 #[must_use]
 pub fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     json(status, &serde_json::json!({"error": {"code": code, "message": message}}))
+}
+
+/// The refusal of a request with another method than those that the path takes.
+#[must_use]
+pub fn wrong_method(allowed: &'static str) -> Response<Body> {
+    let message = format!("this path takes {allowed} only");
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", &message);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 /// A reply whose body is what arrives on `chunks`, until the sender is dropped.

@@ -33,6 +33,7 @@ use super::runner::{Memory, Parts, Reach, Runner};
 use super::topics::{Topic, TopicError};
 use super::transport::{self, CertificateError, WebRtcCertificate};
 use crate::telemetry::instruments::P2pInstruments;
+use crate::tls::TlsError;
 
 /// A listener that has no address by then never will.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The certificate for WebRTC cannot be had.
     #[error("cannot listen on WebRTC: {0}")]
     WebRtc(#[from] CertificateError),
+    /// A certificate for secure WebSocket, or an authority that is to be trusted, cannot be read.
+    #[error("secure WebSocket: {0}")]
+    Tls(#[from] TlsError),
     /// The port is taken.
     #[error(
         "cannot listen on {0}: another program uses this port; stop it or choose another port (0: any free one)"
@@ -170,11 +174,18 @@ pub async fn start(
         listens.iter().any(|(_, listen)| matches!(listen, Listen::Socket(_, kind) if *kind == wanted))
     };
     let (webrtc, secure) = (listens_on(TransportKind::WebRtc), listens_on(TransportKind::SecureWebSocket));
+    let tls = config.tls.clone().filter(|_| secure);
+    if let Some(files) = &tls {
+        files.load()?;
+    }
+    for authority in &config.trusted {
+        crate::tls::certificates(authority)?;
+    }
     let (transport, pace) = transport::build(transport::Parts {
         keypair: identity.keypair(),
         traffic: traffic.clone(),
         streams: config.limits.streams as usize,
-        tls: config.tls.clone().filter(|_| secure),
+        tls,
         trusted: &config.trusted,
         webrtc: if webrtc { Some(WebRtcCertificate::open(identity.folder())?) } else { None },
         relay: relay_transport,

@@ -76,6 +76,7 @@ async fn answer(request: Request<Incoming>, state: Arc<AdminState>) -> Response<
         "/livez" if get => return http::text(StatusCode::OK, "ok\n"),
         "/readyz" if get && ready => return http::text(StatusCode::OK, "ok\n"),
         "/readyz" if get => return http::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        "/livez" | "/readyz" => return http::wrong_method("GET"),
         _ => {}
     }
     let status = get && request.uri().path() == "/v1/status";

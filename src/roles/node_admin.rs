@@ -2,7 +2,7 @@
 //!
 //! | request | body | answer |
 //! |---|---|---|
-//! | `GET /v1/status` | | `{"peer_id", "addresses", "connected_peers", "topics", "refused"}` |
+//! | `GET /v1/status` | | `{"peer_id", "addresses", "external", "connected_peers", "topics", "refused", "blocked"}` |
 //! | `GET /v1/peers` | | `{"peers": [{"peer_id", "address", "direction", …}]}` |
 //! | `POST /v1/peers/connect` | `{"address"}` | `{"peer_id"}` |
 //! | `POST /v1/peers/disconnect` | `{"peer_id"}` | `{"closed"}` |
@@ -273,8 +273,5 @@ fn gone<E>(_: E) -> Box<Response<Body>> {
 }
 
 fn wrong_method(right: &'static str) -> Box<Response<Body>> {
-    let message = format!("this path takes {right} only");
-    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", &message);
-    response.headers_mut().insert(hyper::header::ALLOW, hyper::header::HeaderValue::from_static(right));
-    response
+    Box::new(http::wrong_method(right))
 }

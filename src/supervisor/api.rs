@@ -28,7 +28,7 @@ use crate::control::nearest::hint;
 use crate::control::percent;
 
 /// Longest wait for the outcome of a command.
-const MAX_WAIT: Duration = Duration::from_secs(600);
+const MAX_WAIT_SECONDS: usize = 600;
 /// Bytes of history read at once, and how many times as much may wait for a slow reader: a mebibyte in all.
 const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNKS: usize = 16;
@@ -53,7 +53,10 @@ async fn answer(request: Request<Incoming>, handle: Handle) -> Response<Body> {
     let path = path.unwrap_or_default();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let query = Query(request.uri().query().unwrap_or_default());
+    let (get, post) = (request.method() == Method::GET, request.method() == Method::POST);
     match (request.method(), path.as_slice()) {
+        (_, ["v1", "status" | "logs"] | ["v1", "processes", _]) if !get => http::wrong_method("GET"),
+        (_, ["v1", "down"] | ["v1", "processes", _, _]) if !post => http::wrong_method("POST"),
         (&Method::GET, ["v1", "status"]) => match handle.status().await {
             Ok(status) => http::json(StatusCode::OK, &status),
             Err(_) => gone(),
@@ -81,15 +84,13 @@ async fn answer(request: Request<Incoming>, handle: Handle) -> Response<Body> {
             handle.down().await;
             http::json(StatusCode::OK, &json!({"down": true}))
         }
-        _ => {
-            http::error(StatusCode::NOT_FOUND, "unknown_path", "no such path or method; see docs/control.md")
-        }
+        _ => http::error(StatusCode::NOT_FOUND, "unknown_path", "no such path; see docs/control.md"),
     }
 }
 
 async fn act(handle: &Handle, verb: Verb, name: &str, query: &Query<'_>) -> Response<Body> {
-    let wait = match query.number("wait") {
-        Ok(seconds) => Duration::from_secs(seconds.unwrap_or(0) as u64).min(MAX_WAIT),
+    let wait = match query.knows(&["wait"]).and_then(|()| query.number("wait", MAX_WAIT_SECONDS)) {
+        Ok(seconds) => Duration::from_secs(seconds.unwrap_or(0) as u64),
         Err(reply) => return *reply,
     };
     match handle.act(verb, name, wait).await {
@@ -100,8 +101,9 @@ async fn act(handle: &Handle, verb: Verb, name: &str, query: &Query<'_>) -> Resp
 }
 
 async fn log_lines(handle: &Handle, query: &Query<'_>) -> Response<Body> {
-    let count = match query.number("n") {
-        Ok(count) => count.unwrap_or(DEFAULT_LINES).min(MAX_LOG_LINES),
+    let known = query.knows(&["process", "n", "follow"]);
+    let count = match known.and_then(|()| query.number("n", MAX_LOG_LINES)) {
+        Ok(count) => count.unwrap_or(DEFAULT_LINES),
         Err(reply) => return *reply,
     };
     let Ok(status) = handle.status().await else { return gone() };
@@ -227,11 +229,26 @@ impl<'a> Query<'a> {
         self.all(key).next()
     }
 
-    fn number(&self, key: &str) -> Result<Option<usize>, Box<Response<Body>>> {
+    /// Refuses a parameter that is none of these, or has no value.
+    fn knows(&self, keys: &[&str]) -> Result<(), Box<Response<Body>>> {
+        for pair in self.0.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, valued) = pair.split_once('=').map_or((pair, false), |(name, _)| (name, true));
+            if keys.contains(&name) && valued {
+                continue;
+            }
+            let hint = if valued { hint(name, keys.iter().copied()) } else { String::new() };
+            let known = keys.join(", ");
+            let message = format!("{pair} is no parameter and its value{hint} (there are: {known})");
+            return Err(Box::new(http::error(StatusCode::BAD_REQUEST, "bad_query", &message)));
+        }
+        Ok(())
+    }
+
+    fn number(&self, key: &str, most: usize) -> Result<Option<usize>, Box<Response<Body>>> {
         self.first(key)
             .map(|value| {
-                value.parse().map_err(|_| {
-                    let message = format!("{key}={value} is no number");
+                value.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
+                    let message = format!("{key}={value} is no number up to {most}");
                     Box::new(http::error(StatusCode::BAD_REQUEST, "no_number", &message))
                 })
             })

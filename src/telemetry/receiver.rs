@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
@@ -62,7 +62,7 @@ impl Receiver {
     {
         match (request.uri().path(), request.method()) {
             ("/v1/metrics", &Method::POST) => self.push(request).await,
-            ("/v1/metrics", _) => wrong_method("POST"),
+            ("/v1/metrics", _) => http::wrong_method("POST"),
             ("/metrics", &Method::GET | &Method::HEAD) => {
                 let registry = self.registry.clone();
                 self.page(text::CONTENT_TYPE, move || exposition::render(&registry).into()).await
@@ -75,7 +75,7 @@ impl Receiver {
                 };
                 self.page("application/json", page).await
             }
-            ("/metrics" | "/stats", _) => wrong_method("GET, HEAD"),
+            ("/metrics" | "/stats", _) => http::wrong_method("GET, HEAD"),
             _ => http::error(
                 StatusCode::NOT_FOUND,
                 "not_found",
@@ -183,15 +183,5 @@ fn refused(Refusal(reason): Refusal) -> Response<Body> {
     if status == StatusCode::UNAUTHORIZED {
         reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    reply
-}
-
-fn wrong_method(allowed: &'static str) -> Response<Body> {
-    let mut reply = http::error(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        &format!("this path takes {allowed} only"),
-    );
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     reply
 }

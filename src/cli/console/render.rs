@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use libp2p::PeerId;
 
+use super::processes::Process;
 pub(super) use crate::control::printable::printable as harmless;
 use crate::p2p::handle::Path;
 use crate::p2p::{Event, GivenUp, Message, PeerInfo, TopicInfo};
@@ -51,16 +52,25 @@ pub(super) fn earlier(message: &Message, short: bool) -> String {
     format!("(earlier) {}", line(message, short))
 }
 
-/// One line per peer.
-pub(super) fn peers(peers: &[PeerInfo]) -> Vec<String> {
+/// One line per peer, with the name of its process where it is one of the network's.
+pub(super) fn peers(peers: &[PeerInfo], processes: &[Process]) -> Vec<String> {
     if peers.is_empty() {
         return vec!["no peers".to_owned()];
     }
-    peers.iter().map(peer).collect()
+    let name = |peer: &PeerInfo| {
+        let process = processes.iter().find(|process| process.peer == peer.peer_id);
+        process.map(|process| process.name.as_str())
+    };
+    peers.iter().map(|info| peer(info, name(info))).collect()
 }
 
-fn peer(peer: &PeerInfo) -> String {
-    let mut line = format!("{}  {}  ", peer.peer_id, peer.address);
+fn peer(peer: &PeerInfo, name: Option<&str>) -> String {
+    let mut line = peer.peer_id.to_string();
+    // Writing to a string cannot fail.
+    if let Some(name) = name {
+        let _ = write!(line, "  {}", harmless(name));
+    }
+    let _ = write!(line, "  {}  ", peer.address);
     let direction = match peer.direction {
         crate::p2p::handle::Direction::Inbound => "inbound",
         crate::p2p::handle::Direction::Outbound => "outbound",
@@ -70,7 +80,6 @@ fn peer(peer: &PeerInfo) -> String {
         Path::Direct => "direct",
         Path::Relayed => "relayed",
     };
-    // Writing to a string cannot fail.
     let _ = write!(line, "  {} {path}", harmless(peer.transport.as_deref().unwrap_or("unknown")));
     if let Some(latency) = peer.latency_ms {
         let _ = write!(line, "  {latency:.1} ms");

@@ -134,8 +134,7 @@ impl Session {
             Command::Cancel(id) => self.decide(id, "cancel").await?,
             Command::Blocked => return Ok(Reply::Lines(self.blocked().await?)),
             Command::Peers => {
-                let peers: Peers = self.client.get("/v1/peers").await.map_err(words)?;
-                return Ok(Reply::Lines(render::peers(&peers.peers)));
+                return Ok(Reply::Lines(render::peers(&self.connected().await?, &self.processes().await)));
             }
             Command::Connect(address) => {
                 let body = json!({ "address": address });

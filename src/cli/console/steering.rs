@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::session::{Peers, Session, words};
-use super::{render, who};
 use crate::control::percent;
 use crate::p2p::{BlockedPeer, Message, PeerInfo, Topic};
 use libp2p::PeerId;
@@ -44,7 +43,7 @@ impl Session {
         earlier
     }
 
-    async fn connected(&self) -> Result<Vec<PeerInfo>, String> {
+    pub(super) async fn connected(&self) -> Result<Vec<PeerInfo>, String> {
         self.client().get::<Peers>("/v1/peers").await.map(|peers| peers.peers).map_err(words)
     }
 
@@ -53,8 +52,7 @@ impl Session {
     }
 
     pub(super) async fn connected_named(&self, typed: &str) -> Result<PeerId, String> {
-        who::resolve(typed, self.connected().await?.iter().map(|peer| peer.peer_id))
-            .map_err(|error| render::harmless(&error))
+        self.resolve(typed, self.connected().await?.iter().map(|peer| peer.peer_id)).await
     }
 
     pub(super) async fn disconnect(&self, typed: &str) -> Result<String, String> {
@@ -82,8 +80,7 @@ impl Session {
 
     pub(super) async fn unblock(&self, typed: &str) -> Result<String, String> {
         let blocked = self.blocked_peers().await?;
-        let peer = who::resolve(typed, blocked.iter().map(|blocked| blocked.peer_id))
-            .map_err(|error| render::harmless(&error))?;
+        let peer = self.resolve(typed, blocked.iter().map(|blocked| blocked.peer_id)).await?;
         let body = json!({ "peer_id": peer.to_base58() });
         let reply: Value = self.client().post("/v1/peers/unblock", &body).await.map_err(words)?;
         let changed = reply["changed"].as_bool().unwrap_or(true);

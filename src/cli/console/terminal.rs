@@ -34,33 +34,33 @@ use crate::p2p::Event;
 /// Lines waiting to be printed; when the terminal does not take them, messages are dropped and counted.
 const PRINT_QUEUE: usize = 256;
 
-type Topics = Arc<Mutex<Vec<String>>>;
+type Known = Arc<Mutex<Names>>;
 type Shown = Arc<Mutex<Editing>>;
 
 pub(super) async fn run(socket: &Path) -> Result<Outcome, ConsoleError> {
     let mut session = Session::open(socket).await?;
     let mut events = Events::open(session.client()).await?;
-    let topics = Topics::default();
+    let known = Known::default();
     // Dropped on every way out: the editor may be left in the middle of a line, with the terminal in raw mode.
     let _mode = TerminalMode::save();
-    let mut terminal = Terminal::open(topics.clone())?;
+    let mut terminal = Terminal::open(known.clone())?;
     terminal.print(vec!["/help lists the commands; /quit leaves".to_owned()]);
     let earlier = session.earlier().await;
     events.skip(&earlier);
     terminal.print(earlier.iter().map(|message| render::earlier(message, true)).collect());
     loop {
-        *lock(&topics) = session.topics().await;
+        *lock(&known) = Names { topics: session.topics().await, nodes: session.node_names().await };
         terminal.prompt(&session);
         let line = loop {
             tokio::select! {
                 line = terminal.lines.recv() => break line,
                 event = events.next() => {
                     let event = event?;
-                    if let (Event::PeerJoinedTopic { topic, .. }, Ok(mut topics)) = (&event, topics.lock())
-                        && topics.len() < COMPLETED_TOPICS
-                        && !topics.iter().any(|known| known == topic.as_str())
+                    if let (Event::PeerJoinedTopic { topic, .. }, Ok(mut names)) = (&event, known.lock())
+                        && names.topics.len() < COMPLETED_TOPICS
+                        && !names.topics.iter().any(|known| known == topic.as_str())
                     {
-                        topics.push(topic.to_string());
+                        names.topics.push(topic.to_string());
                     }
                     terminal.print(render::event(&event, true).into_iter().collect());
                     terminal.progress(&event);
@@ -79,6 +79,14 @@ pub(super) async fn run(socket: &Path) -> Result<Outcome, ConsoleError> {
             Err(error) => terminal.print(vec![format!("error: {error}")]),
         }
     }
+}
+
+/// What completion offers.
+#[derive(Default)]
+struct Names {
+    topics: Vec<String>,
+    /// The network's other nodes, as their processes are called.
+    nodes: Vec<String>,
 }
 
 /// Topics offered by completion; others' topics come on top of one's own.
@@ -103,11 +111,11 @@ enum Print {
 }
 
 impl Terminal {
-    fn open(topics: Topics) -> Result<Self, ConsoleError> {
+    fn open(known: Known) -> Result<Self, ConsoleError> {
         let failed = |error: ReadlineError| ConsoleError::Terminal(error.to_string());
         let mut editor: Editor<Completion, DefaultHistory> = Editor::new().map_err(failed)?;
         let shown = Shown::default();
-        editor.set_helper(Some(Completion { topics, shown: shown.clone() }));
+        editor.set_helper(Some(Completion { known, shown: shown.clone() }));
         let (prompts, prompt_requests) = sync_channel(1);
         let (line_sender, lines) = mpsc::channel(1);
         let (printer, to_print) = sync_channel::<Print>(PRINT_QUEUE);
@@ -208,14 +216,14 @@ impl Drop for TerminalMode {
     }
 }
 
-/// Completes commands, and topics where a command takes one; and tells the printer what the line looks like.
+/// Completes commands, and the names of topics and nodes where a command takes one; and tells the printer what the line looks like.
 struct Completion {
-    topics: Topics,
+    known: Known,
     shown: Shown,
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Neither the topics nor the line can be left half changed by a panic.
+    // Neither the names nor the line can be left half changed by a panic.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -228,8 +236,8 @@ impl Completer for Completion {
         position: usize,
         _: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<String>)> {
-        let topics = lock(&self.topics);
-        Ok(complete(line.get(..position).unwrap_or(line), &topics))
+        let names = lock(&self.known);
+        Ok(complete(line.get(..position).unwrap_or(line), &names))
     }
 }
 
@@ -262,21 +270,25 @@ impl Validator for Completion {
 impl Helper for Completion {}
 
 /// Where the word under the cursor begins, and what it may become.
-fn complete(typed: &str, topics: &[String]) -> (usize, Vec<String>) {
+fn complete(typed: &str, names: &Names) -> (usize, Vec<String>) {
     let Some((command, argument)) = typed.split_once(' ') else {
         let fits = COMMANDS.iter().filter(|(name, _, _)| name.starts_with(typed));
         let fits = fits
             .map(|(name, usage, _)| if usage.is_empty() { (*name).to_owned() } else { format!("{name} ") });
         return (0, fits.collect());
     };
-    let takes_topic = matches!(command, "/join-topic" | "/leave-topic" | "/send" | "/history");
-    if !takes_topic || argument.contains(' ') {
+    let known = match command {
+        "/join-topic" | "/leave-topic" | "/send" | "/history" => names.topics.as_slice(),
+        "/disconnect" | "/block" | "/unblock" | "/msg" | "/send-file" => names.nodes.as_slice(),
+        _ => &[],
+    };
+    if argument.contains(' ') {
         return (typed.len(), Vec::new());
     }
-    let space = if command == "/send" { " " } else { "" };
-    let fits = topics.iter().filter(|topic| topic.starts_with(argument));
+    let space = if matches!(command, "/send" | "/msg" | "/send-file") { " " } else { "" };
+    let fits = known.iter().filter(|name| name.starts_with(argument));
     // A name that could touch the terminal is not offered.
-    let fits = fits.filter(|topic| render::harmless(topic) == **topic).map(|topic| format!("{topic}{space}"));
+    let fits = fits.filter(|name| render::harmless(name) == **name).map(|name| format!("{name}{space}"));
     (command.len() + 1, fits.collect())
 }
 
@@ -285,13 +297,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_and_topics_are_completed() {
-        let topics = ["lobby".to_owned(), "log".to_owned(), "x\u{202e}".to_owned()];
-        assert_eq!(complete("/jo", &topics), (0, vec!["/join-topic ".to_owned()]));
-        assert_eq!(complete("/p", &topics), (0, vec!["/peers".to_owned()]));
-        assert_eq!(complete("/send lo", &topics), (6, vec!["lobby ".to_owned(), "log ".to_owned()]));
-        assert_eq!(complete("/leave-topic x", &topics), (13, vec![]));
-        assert_eq!(complete("/send lobby l", &topics).1, Vec::<String>::new());
-        assert_eq!(complete("hello", &topics), (0, vec![]));
+    fn commands_and_names_are_completed() {
+        let topics = ["lobby", "log", "x\u{202e}"].map(str::to_owned).to_vec();
+        let names = Names { topics, nodes: vec!["node-0".to_owned(), "log-keeper".to_owned()] };
+        assert_eq!(complete("/jo", &names), (0, vec!["/join-topic ".to_owned()]));
+        assert_eq!(complete("/p", &names), (0, vec!["/peers".to_owned()]));
+        assert_eq!(complete("/send lo", &names), (6, vec!["lobby ".to_owned(), "log ".to_owned()]));
+        assert_eq!(complete("/leave-topic x", &names), (13, vec![]));
+        assert_eq!(complete("/send lobby l", &names).1, Vec::<String>::new());
+        assert_eq!(complete("/block no", &names), (7, vec!["node-0".to_owned()]));
+        assert_eq!(complete("/msg l", &names), (5, vec!["log-keeper ".to_owned()]));
+        assert_eq!(complete("hello", &names), (0, vec![]));
     }
 }

@@ -112,6 +112,11 @@ impl Places {
         Self { wish, relays: HashMap::new(), random: StdRng::seed_from_u64(seed) }
     }
 
+    /// Whether the configuration asks for any.
+    pub(crate) fn are_wanted(&self) -> bool {
+        self.wish.any || !self.wish.named.is_empty()
+    }
+
     /// How many relays have given a place.
     pub(crate) fn held(&self) -> usize {
         self.relays.values().filter(|relay| matches!(relay.state, State::Held(..))).count()

@@ -77,6 +77,7 @@ impl Runner {
             new.tell_path();
             self.peers.insert(peer, new);
             self.count_peers();
+            self.complaints.reached(peer);
             self.inbox.push_back(peers::Event::Connected(peer, direction));
             self.desk.connected(peer);
             tracing::debug!(%peer, %address, ?direction, "connected");
@@ -129,6 +130,9 @@ impl Runner {
         tracing::debug!(peer = peer.map(tracing::field::display), reason = describe(error), "dial failed");
         if let Some(peer) = peer {
             if self.managed.remove(&id) {
+                if self.manager.is_bootnode(peer) {
+                    self.complaints.failed(peer, error);
+                }
                 self.inbox.push_back(dials::outcome(peer, error));
             }
             self.not_found(peer, describe(error));

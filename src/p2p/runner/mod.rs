@@ -1,6 +1,7 @@
 //! The loop that owns the swarm: takes commands and network events, asks the pure parts what to do, and does it.
 
 mod commands;
+mod complaints;
 mod connections;
 mod dials;
 mod find;
@@ -25,6 +26,7 @@ use opentelemetry::KeyValue;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
+use self::complaints::Complaints;
 use super::address::choice;
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::boxed::Boxed;
@@ -95,6 +97,7 @@ pub(crate) struct Runner {
     peers: HashMap<PeerId, Peer>,
     /// Second connections with a peer, to be closed at that time.
     doubles: VecDeque<(Instant, PeerId)>,
+    complaints: Complaints,
     /// Dials of the manager; bounded by the limit of pending outgoing connections, as are the next.
     managed: HashSet<ConnectionId>,
     /// Dials for `connect` commands.
@@ -142,6 +145,7 @@ impl Runner {
             timer_at: None,
             peers: HashMap::new(),
             doubles: VecDeque::new(),
+            complaints: Complaints::default(),
             managed: HashSet::new(),
             connecting: HashMap::new(),
             finding: HashMap::new(),
@@ -168,6 +172,7 @@ impl Runner {
     /// Runs until a command or the last handle's end stops it.
     pub(crate) async fn run(mut self) {
         self.instruments.connected_peers.record(0, &[]);
+        self.look_at_places(Instant::now());
         let stop = loop {
             self.consult_manager();
             self.set_timer();
@@ -266,8 +271,8 @@ impl Runner {
 
     fn set_timer(&mut self) {
         let double = self.doubles.front().map(|(at, _)| *at);
-        let at =
-            [self.manager_wake, double, self.reach.wake, self.memory.wake_at()].into_iter().flatten().min();
+        let others = [self.memory.wake_at(), self.complaints.wake_at()];
+        let at = [self.manager_wake, double, self.reach.wake].into_iter().chain(others).flatten().min();
         if at != self.timer_at {
             self.timer_at = at;
             if let Some(at) = at {
@@ -282,6 +287,7 @@ impl Runner {
         self.close_doubles(now);
         self.expire_waiting(now);
         self.memory.write_known(now, false);
+        self.look_at_places(now);
         if self.reach.wake.is_some_and(|at| at <= now) {
             self.consult_places(relay::Event::Wake);
         }

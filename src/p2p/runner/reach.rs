@@ -56,6 +56,14 @@ impl Runner {
             }
         }
         self.instruments.relays_held.record(self.reach.places.held() as u64, &[]);
+        self.look_at_places(Instant::now());
+    }
+
+    /// Tells when there is no place at a relay for too long.
+    pub(super) fn look_at_places(&mut self, now: Instant) {
+        if self.reach.places.are_wanted() {
+            self.complaints.places(self.reach.places.held(), now);
+        }
     }
 
     /// Asks a connected relay for a place; the answer comes as an event of the listener.

@@ -22,6 +22,10 @@ struct BlockBody {
 
 pub(super) async fn block(handle: &Handle, request: Request<Incoming>) -> Answer {
     let BlockBody { peer_id, seconds } = body(request).await?;
+    if seconds == Some(0) {
+        let message = "a block of 0 seconds is none; leave `seconds` out to block for good";
+        return Err(refusal(StatusCode::BAD_REQUEST, "bad_time", message));
+    }
     match handle.block(valid_peer(&peer_id)?, seconds.map(Duration::from_secs)).await {
         Ok(kept) => Ok(ok(&json!({ "kept": kept }))),
         Err(BlockError::Gone(_)) => Err(gone(())),
