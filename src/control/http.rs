@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::places::subject;
 use super::seats::{Busy, Seats};
 
 /// The body of every reply.
@@ -150,7 +151,7 @@ where
     let listener = Arc::new(listener);
     // Tracked as well: once a shutdown is over, the listener is closed.
     tracker.spawn(async move {
-        let seats = Seats::new(limits.max_connections, refused);
+        let seats = Seats::new(limits.max_connections, usize::MAX);
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -170,7 +171,11 @@ where
                 tokio::task::yield_now().await;
             }
             let close = kill.child_token();
-            let Some(seat) = seats.take(remote.address(), close.clone()) else { continue };
+            let welcome = seats.take(remote.address().map(subject), close.clone());
+            if !welcome.was_free() {
+                refused.fetch_add(1, Relaxed);
+            }
+            let Some(seat) = welcome.seat() else { continue };
             let handler = handler.clone();
             let (stop, listener) = (stop.clone(), Arc::clone(&listener));
             let mut io = TimeoutStream::new(io);
@@ -213,7 +218,7 @@ where
 /// The body of a reply that is being sent.
 struct UnderWay {
     body: Body,
-    _busy: Busy,
+    _busy: Busy<Option<IpAddr>>,
 }
 
 impl HttpBody for UnderWay {

@@ -11,5 +11,5 @@ pub mod nearest;
 pub mod percent;
 pub mod places;
 pub mod printable;
-mod seats;
+pub(crate) mod seats;
 pub mod socket;
