@@ -178,6 +178,92 @@ fn a_file_survives_the_senders_sudden_end() {
     assert_eq!(output.status.code(), Some(1), "the console ended with its node: {}", text(&output.stderr));
 }
 
+/// A restart as `hippius restart` makes it.
+#[track_caller]
+fn stop(role: &mut Role) {
+    role.signal(Signal::SIGTERM);
+    role.wait_exit();
+}
+
+/// The one file of a node.
+#[track_caller]
+fn state(role: &Role) -> Option<String> {
+    files(role).last().map(|file| file["state"].as_str().expect("a state").to_owned())
+}
+
+#[test]
+fn a_file_survives_that_its_receiver_is_restarted_again_and_again() {
+    let folder = Folder::new();
+    let content = content(2 * BYTES);
+    fs::write(folder.path("big.bin"), &content).expect("writable");
+    let mut receiver = start(&folder, "receiver", ANY, "ask", &[]);
+    let (id, at) = (peer_id(&receiver), address(&receiver));
+    let sender = start(&folder, "sender", ANY, "never", &["--bootnode", &at]);
+    let path = folder.path("big.bin");
+    let (status, sent) = post(&sender, "/v1/files", &serde_json::json!({ "peer_id": id, "path": path }));
+    assert_eq!(status, 200, "{sent}");
+    let offered =
+        |receiver: &Role| wait_until("it is offered", || state(receiver).as_deref() == Some("offered"));
+    // Nobody has declined it, so it is offered again.
+    for _ in 0..5 {
+        offered(&receiver);
+        stop(&mut receiver);
+        receiver = start(&folder, "receiver", &listens_at(&at), "ask", &[]);
+    }
+    offered(&receiver);
+    let (status, accepted) =
+        post(&receiver, &format!("/v1/files/{}/accept", files(&receiver)[0]["id"]), &serde_json::json!({}));
+    assert_eq!(status, 200, "{accepted}");
+    // From here on nobody is asked again, and nothing comes twice.
+    let mut stopped_at = 0;
+    for _ in 0..5 {
+        wait_for("more of it has arrived", || {
+            let bytes = arrived(&folder);
+            (bytes > stopped_at + somewhere() / 4).then_some(())
+        });
+        stop(&mut receiver);
+        stopped_at = arrived(&folder);
+        assert!(stopped_at > 0, "what has arrived stays");
+        assert_eq!(names(&folder.path("data/receiver/received")), [""; 0], "it was stopped too late");
+        receiver = start(&folder, "receiver", &listens_at(&at), "ask", &[]);
+    }
+    wait_until("it is sent", || state(&sender).as_deref() == Some("done"));
+    assert!(fs::read(folder.path("data/receiver/received/big.bin")).expect("it is there") == content);
+    assert_eq!(names(&folder.path("data/receiver/received")), ["big.bin"]);
+    assert_eq!(files(&receiver).len(), 1, "it was asked about once more: {:?}", files(&receiver));
+}
+
+#[test]
+fn a_file_survives_that_its_sender_is_restarted_again_and_again() {
+    let folder = Folder::new();
+    let content = content(2 * BYTES);
+    fs::write(folder.path("big.bin"), &content).expect("writable");
+    let receiver = start(&folder, "receiver", ANY, "always", &[]);
+    let (id, at) = (peer_id(&receiver), address(&receiver));
+    let mut sender = start(&folder, "sender", ANY, "never", &["--bootnode", &at]);
+    let path = folder.path("big.bin");
+    let (status, sent) = post(&sender, "/v1/files", &serde_json::json!({ "peer_id": id, "path": path }));
+    assert_eq!(status, 200, "{sent}");
+    // Its hash is being computed, or it is being offered.
+    stop(&mut sender);
+    sender = start(&folder, "sender", ANY, "never", &["--bootnode", &at]);
+    let mut stopped_at = 0;
+    for _ in 0..5 {
+        wait_for("more of it has arrived", || {
+            let bytes = arrived(&folder);
+            (bytes > stopped_at + somewhere() / 4).then_some(())
+        });
+        stop(&mut sender);
+        stopped_at = arrived(&folder);
+        assert!(stopped_at > 0, "what has arrived stays");
+        sender = start(&folder, "sender", ANY, "never", &["--bootnode", &at]);
+    }
+    wait_until("it has arrived", || names(&folder.path("data/receiver/received")) == ["big.bin"]);
+    assert!(fs::read(folder.path("data/receiver/received/big.bin")).expect("it is there") == content);
+    wait_until("the sender knows", || names(&folder.path("data/sender/transfers/out")).is_empty());
+    assert_eq!(state(&sender).as_deref(), Some("done"));
+}
+
 #[test]
 fn a_file_goes_on_soon_after_either_side_has_disconnected() {
     let folder = Folder::new();
@@ -317,6 +403,8 @@ fn a_full_disk_refuses_the_file_and_nothing_else() {
         let errors = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{errors}");
         assert!(errors.contains("the peer's disk is full"), "{errors}");
+        let refused = files(&receiver).pop().expect("it was begun");
+        assert_eq!(refused["reason"], "the disk is full", "{refused}");
         wait_until("the part is gone", || names(&disk.join("transfers/in")).is_empty());
         assert_eq!(names(&disk.join("received")), [""; 0]);
         // The room is there again, and the node lives.

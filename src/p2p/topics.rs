@@ -17,7 +17,7 @@ pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 pub const MAX_ENCODED_BYTES: usize = 2 * MAX_TEXT_BYTES + 1024;
 /// Longest topic name, in bytes.
 pub const MAX_TOPIC_BYTES: usize = 64;
-/// Longest message id, in bytes.
+/// Longest id of a message or an offer, in bytes.
 const MAX_ID_BYTES: usize = 64;
 
 /// A valid topic name: 1 to 64 bytes, no white space, no control characters, no leading `/`.
@@ -155,10 +155,14 @@ impl Message {
         if message.topic.as_str() != topic {
             return Err(Malformed::Topic);
         }
-        let id_is_fine = (1..=MAX_ID_BYTES).contains(&message.id.len())
-            && message.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if id_is_fine { Ok(message) } else { Err(Malformed::Id) }
+        if is_id(&message.id) { Ok(message) } else { Err(Malformed::Id) }
     }
+}
+
+/// Whether `id` may be the id of a message, on a topic or to one peer, or of a file that is offered.
+pub(crate) fn is_id(id: &str) -> bool {
+    (1..=MAX_ID_BYTES).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// A peer id as the base58 text that people know it by.
@@ -209,6 +213,12 @@ mod tests {
         assert_eq!(Message::decode(&bytes, longest.from, "lobby"), Ok(longest));
         assert_eq!(message(&"x".repeat(MAX_TEXT_BYTES + 1)).encode(), Err(Malformed::TooLarge));
         assert_eq!(message(&"\u{1}".repeat(MAX_TEXT_BYTES)).encode(), Err(Malformed::TooLarge));
+    }
+
+    #[test]
+    fn ids_are_short_and_plain() {
+        assert!(is_id("0a-Z") && is_id(&"x".repeat(MAX_ID_BYTES)));
+        assert!(!is_id("") && !is_id(&"x".repeat(MAX_ID_BYTES + 1)) && !is_id("a/b") && !is_id("é"));
     }
 
     #[test]

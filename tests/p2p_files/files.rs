@@ -190,3 +190,18 @@ async fn a_file_that_is_written_to_meanwhile_is_not_delivered() {
     assert!(end.reason.as_deref().is_some_and(|reason| reason.contains("has changed")), "{end:?}");
     assert!(names(&receiver).is_empty());
 }
+
+#[tokio::test]
+async fn each_side_is_told_in_its_own_words_why_a_file_did_not_come() {
+    let receiver = taker(FilesConfig { max_total: 4_999, ..FilesConfig::default() }).await;
+    let sender = connected_to(&receiver).await;
+    let (mut sent, mut got) =
+        (sender.handle.subscribe_events().unwrap(), receiver.handle.subscribe_events().unwrap());
+    let path = write(sender.folder.path(), "a.txt", &content(5_000));
+    sender.handle.send_file(receiver.handle.peer_id(), &path).await.unwrap();
+    receiver.handle.decide_file(offered(&mut got).await.id, true).unwrap();
+    let there = ended(&mut sent).await;
+    assert_eq!(there.reason.as_deref(), Some("the peer's folder of received files is full"));
+    let here = ended(&mut got).await;
+    assert_eq!(here.reason.as_deref(), Some("the folder of received files is full (files.max_total)"));
+}

@@ -3,6 +3,7 @@
 #[path = "../p2p_support/mod.rs"]
 mod p2p_support;
 
+mod crowds;
 mod files;
 mod letters;
 mod rogues;

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const MESSAGES: StreamProtocol = StreamProtocol::new("/hippius/msg/1.0.0");
-const FILES: StreamProtocol = StreamProtocol::new("/hippius/file/1.0.0");
+pub const MESSAGES: StreamProtocol = StreamProtocol::new("/hippius/msg/1.0.0");
+pub const FILES: StreamProtocol = StreamProtocol::new("/hippius/file/1.0.0");
 
 /// A peer that speaks the protocols as it likes.
-struct Rogue {
+pub struct Rogue {
     control: libp2p_stream::Control,
     victim: PeerId,
     task: tokio::task::JoinHandle<()>,
@@ -36,7 +36,7 @@ fn rogue_swarm() -> Swarm<libp2p_stream::Behaviour> {
 }
 
 impl Rogue {
-    async fn at(node: &TestNode) -> Self {
+    pub async fn at(node: &TestNode) -> Self {
         let mut swarm = rogue_swarm();
         let victim = node.handle.peer_id();
         swarm.dial(node.address().await).unwrap();
@@ -56,12 +56,12 @@ impl Rogue {
         Self { control, victim, task }
     }
 
-    async fn open(&mut self, protocol: StreamProtocol) -> Stream {
+    pub async fn open(&mut self, protocol: StreamProtocol) -> Stream {
         let opened = self.control.open_stream(self.victim, protocol);
         tokio::time::timeout(DEADLINE, opened).await.expect("in time").expect("a stream")
     }
 
-    async fn offer(&mut self, name: &str, content: &[u8]) -> Stream {
+    pub async fn offer(&mut self, name: &str, content: &[u8]) -> Stream {
         let mut stream = self.open(FILES).await;
         say(&mut stream, &offer(name, content.len() as u64, content)).await;
         stream
@@ -72,12 +72,12 @@ fn hex(hash: impl AsRef<[u8]>) -> String {
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn offer(name: &str, size: u64, content: &[u8]) -> Value {
+pub fn offer(name: &str, size: u64, content: &[u8]) -> Value {
     let id = format!("{:032x}", rand::random::<u128>());
     json!({ "id": id, "name": name, "size": size, "sha256": hex(Sha256::digest(content)) })
 }
 
-async fn say(stream: &mut Stream, value: &Value) {
+pub async fn say(stream: &mut Stream, value: &Value) {
     try_say(stream, value).await.unwrap();
 }
 
@@ -90,7 +90,7 @@ async fn try_say(stream: &mut Stream, value: &Value) -> std::io::Result<()> {
 }
 
 /// The next answer; `None` when the stream is closed instead.
-async fn hear(stream: &mut Stream) -> Option<Value> {
+pub async fn hear(stream: &mut Stream) -> Option<Value> {
     let read = async {
         let mut length = [0; 4];
         stream.read_exact(&mut length).await.ok()?;
@@ -101,21 +101,21 @@ async fn hear(stream: &mut Stream) -> Option<Value> {
     tokio::time::timeout(DEADLINE, read).await.expect("an answer in time")
 }
 
-async fn refusal(stream: &mut Stream) -> String {
+pub async fn refusal(stream: &mut Stream) -> String {
     let answer = hear(stream).await.expect("an answer");
     assert_eq!(answer["answer"], "refuse", "{answer}");
     answer["reason"].as_str().unwrap().to_owned()
 }
 
 /// Accepted from the beginning.
-async fn begin(stream: &mut Stream) {
+pub async fn begin(stream: &mut Stream) {
     let answer = hear(stream).await.expect("an answer");
     assert_eq!((&answer["answer"], &answer["offset"]), (&json!("accept"), &json!(0)), "{answer}");
     say(stream, &json!({ "offset": 0 })).await;
 }
 
 /// An honest peer is served as before.
-async fn assert_serves(node: &TestNode) {
+pub async fn assert_serves(node: &TestNode) {
     let honest = connected_to(node).await;
     honest.handle.send_message(node.handle.peer_id(), "still there?").await.unwrap();
     let mut sent = honest.handle.subscribe_events().unwrap();

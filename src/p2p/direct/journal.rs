@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::make_folder;
 use super::transfer::MAX_SENDING;
-use super::wire::is_id;
-use crate::p2p::topics::as_text;
+use crate::p2p::topics::{as_text, is_id};
 
 /// Where they are written down, in the node's folder: a file for each.
 pub(super) const FOLDER: &str = "transfers/out";

@@ -13,7 +13,7 @@ use super::{Desk, ReachError};
 use crate::p2p::event::Event;
 use crate::p2p::limits::cost_of;
 use crate::p2p::metrics::Refused;
-use crate::p2p::topics::{MAX_TEXT_BYTES, as_text};
+use crate::p2p::topics::{MAX_TEXT_BYTES, as_text, is_id};
 
 /// Messages that are being sent at once.
 pub(super) const MAX_SENDING: usize = 64;
@@ -118,7 +118,7 @@ impl Desk {
         if !self.shared().letters.admit(peer, cost_of(text.len()), Instant::now()) {
             return Receipt::Refused { reason: Reason::TooFast };
         }
-        if !wire::is_id(&id) {
+        if !is_id(&id) {
             return Receipt::Refused { reason: Reason::Malformed };
         }
         if text.len() > MAX_TEXT_BYTES {

@@ -14,7 +14,6 @@ pub mod config;
 mod journal;
 mod letters;
 mod names;
-mod places;
 mod receive;
 mod send;
 mod source;
@@ -24,7 +23,7 @@ mod tied;
 pub mod transfer;
 mod wire;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,18 +37,18 @@ use super::command::Command;
 use super::event::Event;
 use super::limits::{MAX_AUTHORS, RateLimiter};
 use super::metrics::{Refusals, Refused};
+use crate::control::seats::Seats;
 use crate::telemetry::instruments::P2pInstruments;
 use crate::token_bucket::Rate;
 use config::FilesConfig;
 pub use letters::{MessageError, PrivateMessage};
-use places::Places;
 pub use send::SendFileError;
 pub use source::SourceError;
 pub use store::RECEIVED;
 use store::{Key, Store};
 use streams::{Arrived, FILES, MESSAGES, OpenError};
 use tied::Stream;
-use transfer::{Table, Transfer, TransferInfo, TransferState};
+use transfer::{Decision, Table, Transfer, TransferInfo, TransferState};
 pub use wire::Reason;
 
 /// Time to find and connect a peer.
@@ -63,8 +62,13 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 pub const MESSAGE_RATE: Rate = Rate::per_second(100, 10);
 /// Offers of files that one peer may make. One that was refused because the node was busy is made again.
 pub const OFFER_RATE: Rate = Rate::per_second(32, 2);
-/// Finished offers that are remembered, so that one whose confirmation was lost is not received twice.
+/// Ended offers that are remembered, so that one whose last answer was lost is neither received twice nor asked about again.
 const REMEMBERED: usize = 256;
+/// Streams of all peers together, beside those on which files are arriving. Each has a task and a buffer of up to 64 KiB. When all are
+/// taken, the one that has been idle for longest of whoever holds most is closed.
+const MAX_STREAMS: usize = 64;
+/// Streams of one peer: a few files and a few messages at the same time.
+const MAX_STREAMS_PER_PEER: usize = 16;
 
 /// Why a peer could not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,12 +110,12 @@ pub(crate) struct Desk {
     events: broadcast::WeakSender<Event>,
     instruments: P2pInstruments,
     refusals: Arc<Refusals>,
-    places: Arc<Places>,
+    streams: Arc<Seats<PeerId>>,
     shared: Mutex<Shared>,
     /// Private messages that are being sent.
     letters: Semaphore,
-    /// Files that are arriving.
-    arriving: Arc<Semaphore>,
+    /// Files that are arriving. Whose comes slowly is idle.
+    arriving: Arc<Seats<PeerId>>,
     /// Held by whoever counts what is in the folder.
     counting: tokio::sync::Mutex<()>,
     stop: CancellationToken,
@@ -123,10 +127,46 @@ struct Shared {
     transfers: Table,
     letters: RateLimiter,
     offers: RateLimiter,
-    /// Parts of files that somebody is writing to, with the size that each will have.
-    writing: HashMap<Key, u64>,
-    /// Peers and ids of the offers that were finished.
-    finished: VecDeque<(PeerId, String)>,
+    /// Parts of files that somebody is writing to.
+    writing: HashMap<Key, Promise>,
+    /// Peers and ids of offers that have ended.
+    ended: VecDeque<(PeerId, String, Ending)>,
+}
+
+/// Room for a file that is arriving.
+#[derive(Debug, Clone, Copy)]
+struct Promise {
+    peer: PeerId,
+    /// Bytes of the whole file.
+    size: u64,
+}
+
+/// How an offer ended for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ending {
+    /// With this file.
+    Received(Key),
+    /// Somebody here does not want it.
+    Unwanted,
+}
+
+impl Shared {
+    fn remember(&mut self, peer: PeerId, offer: &str, ending: Ending) {
+        if self.ended.len() >= REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((peer, offer.to_owned(), ending));
+    }
+
+    /// Whether the offer of `key` under this id has ended, and how. Another file under the same id is another offer, unless nothing is wanted
+    /// under that.
+    fn ending(&self, peer: PeerId, offer: &str, key: &Key) -> Option<&Ending> {
+        let endings = self.ended.iter().filter(|(from, id, _)| *from == peer && id == offer);
+        endings.map(|(.., ending)| ending).find(|ending| match ending {
+            Ending::Received(received) => received == key,
+            Ending::Unwanted => true,
+        })
+    }
 }
 
 /// What a desk is made of.
@@ -142,7 +182,7 @@ pub(crate) struct Parts<'a> {
 
 impl Desk {
     pub(crate) fn new(parts: Parts<'_>) -> Arc<Self> {
-        let places = usize::try_from(parts.config.max_transfers).unwrap_or(usize::MAX);
+        let arriving = usize::try_from(parts.config.max_transfers).unwrap_or(usize::MAX);
         Arc::new(Self {
             local: parts.local,
             config: parts.config,
@@ -152,16 +192,16 @@ impl Desk {
             events: parts.events,
             instruments: parts.instruments,
             refusals: parts.refusals,
-            places: Arc::default(),
+            streams: Seats::new(MAX_STREAMS.saturating_add(arriving), MAX_STREAMS_PER_PEER),
             shared: Mutex::new(Shared {
                 transfers: Table::default(),
                 letters: RateLimiter::new(MESSAGE_RATE, MAX_AUTHORS),
                 offers: RateLimiter::new(OFFER_RATE, MAX_AUTHORS),
                 writing: HashMap::new(),
-                finished: VecDeque::new(),
+                ended: VecDeque::new(),
             }),
             letters: Semaphore::new(letters::MAX_SENDING),
-            arriving: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            arriving: Seats::new(arriving, share_of(arriving)),
             counting: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -174,10 +214,12 @@ impl Desk {
 
     /// Looks after a stream that a peer has opened.
     pub(crate) fn take(self: &Arc<Self>, Arrived { peer, protocol, stream }: Arrived) {
-        let Some(place) = self.places.take(peer) else {
+        let close = CancellationToken::new();
+        let welcome = self.streams.take(peer, close.clone());
+        if !welcome.was_free() {
             self.refusals.add(Refused::Stream, 1);
-            return;
-        };
+        }
+        let Some(seat) = welcome.seat() else { return };
         let desk = self.clone();
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -185,14 +227,16 @@ impl Desk {
                 if protocol == MESSAGES {
                     desk.receive_letter(peer, stream).await;
                 } else if protocol == FILES {
-                    desk.receive_file(peer, stream).await;
+                    desk.receive_file(peer, stream, &seat).await;
                 }
             };
             tokio::select! {
-                () = work => {}
+                // First, so that nobody is told anything that is not so: after a restart it goes on.
+                biased;
                 () = stop.cancelled() => {}
+                () = close.cancelled() => {}
+                () = work => {}
             }
-            drop(place);
         });
     }
 
@@ -259,13 +303,27 @@ impl Desk {
     /// Accepts or refuses a file that is offered.
     pub(crate) fn decide(&self, id: u64, accept: bool) -> Result<TransferInfo, DecideError> {
         let transfer = self.transfer(id)?;
-        if transfer.decide(accept) { Ok(transfer.info()) } else { Err(DecideError::NotOffered(id)) }
+        let decision = if accept { Decision::Accepted } else { Decision::Refused };
+        if transfer.decide(decision) { Ok(transfer.info()) } else { Err(DecideError::NotOffered(id)) }
     }
 
-    /// Ends a transfer.
-    pub(crate) fn cancel(&self, id: u64) -> Result<TransferInfo, DecideError> {
+    /// Ends a transfer. One that is interrupted is not gone on with.
+    pub(crate) fn cancel(self: &Arc<Self>, id: u64) -> Result<TransferInfo, DecideError> {
         let transfer = self.transfer(id)?;
         let info = transfer.info();
+        let interrupted = {
+            let mut shared = self.shared();
+            let part = transfer.take_part();
+            if part.is_some() {
+                shared.remember(info.peer, &transfer.offer, Ending::Unwanted);
+            }
+            part
+        };
+        if let Some(part) = interrupted {
+            self.failed(&transfer, "cancelled");
+            self.tasks.spawn(self.clone().throw_away(part));
+            return Ok(info);
+        }
         if matches!(info.state, TransferState::Done | TransferState::Failed) {
             return Err(DecideError::Over(id));
         }
@@ -280,18 +338,16 @@ impl Desk {
         }
     }
 
-    fn failed(&self, transfer: &Transfer, reason: String) {
-        let info = transfer.set(TransferState::Failed, Some(reason));
+    fn failed(&self, transfer: &Transfer, reason: impl Into<String>) {
+        let info = transfer.set(TransferState::Failed, Some(reason.into()));
         tracing::info!(id = info.id, peer = %info.peer, reason = info.reason, "a file failed");
         self.announce(Event::FileFailed(info));
     }
+}
 
-    /// The parts of files that are being written, and what is still to come of them.
-    fn busy(&self) -> (Vec<Key>, u64) {
-        let shared = self.shared();
-        let promised = shared.writing.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
-        (shared.writing.keys().cloned().collect::<HashSet<_>>().into_iter().collect(), promised)
-    }
+/// How much of `all` one peer may have: half, so that something is left for others.
+fn share_of(all: usize) -> usize {
+    all.div_ceil(2)
 }
 
 /// Why a transfer could not be accepted, refused or cancelled.

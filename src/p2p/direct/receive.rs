@@ -1,22 +1,26 @@
 //! A file that arrives: judged, asked about, written, checked, and only then put where others see it.
 
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{AsyncRead, AsyncReadExt, FutureExt};
 use libp2p::PeerId;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 
 use super::config::Accept;
 use super::source::BLOCK;
-use super::store::{Key, Part, reason};
+use super::store::{Key, Part, Room, reason};
 use super::tied::Stream;
-use super::transfer::{New, Transfer, TransferState};
+use super::transfer::{Decision, New, Transfer, TransferState};
 use super::wire::{self, Answer, Begin, FrameError, MAX_FRAME_BYTES, Offer, Reason};
-use super::{Desk, REMEMBERED, blocking, names};
+use super::{Desk, Ending, Promise, blocking, names};
+use crate::control::seats::{Busy, Seat};
 use crate::p2p::event::Event;
 use crate::p2p::handle::Direction;
 use crate::p2p::metrics::Refused;
+use crate::p2p::topics::is_id;
 
 /// For a peer that has opened a stream to say what it offers.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,16 +30,25 @@ pub(super) const ASK_FOR: Duration = Duration::from_secs(600);
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest silence of a sender.
 pub(super) const IDLE: Duration = Duration::from_secs(30);
-/// A sender that needs longer than this for a quarter of a block holds a place that others could use.
+/// The least that is read at once, unless the sender has come to its end.
+const PIECE: usize = BLOCK / 4;
+/// A sender that needs longer than this for a piece holds a place that others could use.
 const SLOWEST_PIECE: Duration = Duration::from_secs(60);
+/// One that needs longer than this for a piece gives way when others do need its place.
+const SLOW_PIECE: Duration = Duration::from_secs(2);
+/// Bytes a second that a sender reads at least of its own disk, while it compares.
+const SLOWEST_DISK: u64 = 32 * 1024 * 1024;
 /// How long a refused sender may go on before it has read the refusal.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How a file that was to arrive did not.
+#[derive(Debug)]
 enum Stop {
     /// It is not wanted, or not any more; the sender is told.
     Refuse(Reason),
-    /// The sender went away, or is too slow. What is there stays for its next try.
+    /// Others have its place. What is there stays for the sender's next try.
+    Later,
+    /// The sender went away, or is too slow. What is there stays as well.
     Broken(String),
 }
 
@@ -48,12 +61,42 @@ impl From<FrameError> for Stop {
     }
 }
 
+/// A file that cannot be written.
+fn unwritten(error: io::Error) -> Stop {
+    tracing::warn!(%error, "a file cannot be received");
+    Stop::Refuse(reason(&error))
+}
+
 /// What is to be done with an offer.
 enum Judgement {
     Take,
     Ask,
     Have,
     Refuse(Reason),
+}
+
+/// An offer that has been read.
+struct Offered {
+    peer: PeerId,
+    id: String,
+    /// Made safe.
+    name: String,
+    size: u64,
+    sha256: wire::Hash,
+    key: Key,
+}
+
+impl Offered {
+    fn new(peer: PeerId, Offer { id, name, size, sha256 }: Offer) -> Self {
+        let name = names::safe(&name);
+        let key = Key::new(peer, &sha256, size, &name);
+        Self { peer, id, name, size, sha256, key }
+    }
+
+    fn begin(&self, state: TransferState) -> New<'_> {
+        let (direction, name) = (Direction::Inbound, self.name.clone());
+        New { peer: self.peer, direction, offer: &self.id, name, size: self.size, state }
+    }
 }
 
 /// The right to write to a part of a file; nobody else has it meanwhile.
@@ -78,189 +121,232 @@ pub(super) async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
 }
 
 impl Desk {
-    /// Looks after a stream on which a peer offers a file.
-    pub(super) async fn receive_file(self: &Arc<Self>, peer: PeerId, mut stream: Stream) {
+    /// Looks after a stream on which a peer offers a file. Its `seat` is idle before the offer and after the last answer.
+    pub(super) async fn receive_file(
+        self: &Arc<Self>,
+        peer: PeerId,
+        mut stream: Stream,
+        seat: &Arc<Seat<PeerId>>,
+    ) {
         let read = wire::read::<Offer>(&mut stream, MAX_FRAME_BYTES);
-        let offer = match tokio::time::timeout(OFFER_TIMEOUT, read).await {
-            Ok(Ok(offer)) if wire::is_id(&offer.id) => offer,
+        let answer = match tokio::time::timeout(OFFER_TIMEOUT, read).await {
+            Ok(Ok(offer)) if is_id(&offer.id) => {
+                let _busy = seat.busy();
+                match self.judge(&Offered::new(peer, offer), &mut stream).await {
+                    Ok(()) => Answer::Done,
+                    Err(Some(reason)) => Answer::Refuse { reason },
+                    Err(None) => return,
+                }
+            }
             Ok(Ok(_) | Err(FrameError::TooLong(_) | FrameError::Malformed)) => {
-                return self.refuse(&mut stream, Reason::Malformed).await;
+                Answer::Refuse { reason: Reason::Malformed }
             }
             Ok(Err(FrameError::Io(_))) | Err(_) => return self.refusals.add(Refused::File, 1),
         };
-        let key = Key::new(peer, &offer.sha256);
-        let (store, known) = (self.store.clone(), key.clone());
-        let begun = blocking(move || store.has(&known)).await;
-        let transfer = match self.judge_offer(peer, &offer, begun) {
-            Judgement::Take => None,
-            Judgement::Have => {
-                let _ = wire::write(&mut stream, &Answer::Done, MAX_FRAME_BYTES).await;
-                return linger(&mut stream).await;
-            }
-            Judgement::Refuse(reason) => return self.refuse(&mut stream, reason).await,
-            Judgement::Ask => match self.ask_about(peer, &offer, &mut stream).await {
-                Ok(transfer) => Some(transfer),
-                Err(Some(reason)) => return self.refuse(&mut stream, reason).await,
-                Err(None) => return,
-            },
-        };
-        self.take_file(peer, &offer, key, &mut stream, transfer).await;
+        if answer != Answer::Done {
+            self.refusals.add(Refused::File, 1);
+        }
+        let written = wire::write(&mut stream, &answer, MAX_FRAME_BYTES);
+        if matches!(tokio::time::timeout(LINGER, written).await, Ok(Ok(()))) {
+            linger(&mut stream).await;
+        }
     }
 
-    fn judge_offer(&self, peer: PeerId, offer: &Offer, begun: bool) -> Judgement {
+    /// Takes what is offered, if it is wanted. An error is the reason for the sender, or none where it has gone.
+    async fn judge(self: &Arc<Self>, offered: &Offered, stream: &mut Stream) -> Result<(), Option<Reason>> {
+        let (store, key) = (self.store.clone(), offered.key.clone());
+        let begun = blocking(move || store.has(&key)).await;
+        let asked = match self.judge_offer(offered, begun) {
+            Judgement::Take => None,
+            Judgement::Ask => Some(self.ask_about(offered, stream).await?),
+            Judgement::Have => return Ok(()),
+            Judgement::Refuse(reason) => return Err(Some(reason)),
+        };
+        self.take_file(offered, stream, asked).await
+    }
+
+    fn judge_offer(&self, offered: &Offered, begun: bool) -> Judgement {
         let mut shared = self.shared();
-        if !shared.offers.admit(peer, 1, Instant::now()) {
+        if !shared.offers.admit(offered.peer, 1, Instant::now()) {
             return Judgement::Refuse(Reason::Busy);
         }
-        if shared.finished.iter().any(|(from, id)| *from == peer && *id == offer.id) {
-            return Judgement::Have;
+        match shared.ending(offered.peer, &offered.id, &offered.key) {
+            Some(Ending::Received(_)) => return Judgement::Have,
+            Some(Ending::Unwanted) => return Judgement::Refuse(Reason::Declined),
+            None => {}
         }
         let ask = match &self.config.accept {
             Accept::Always => false,
-            Accept::From(peers) if peers.contains(&peer) => false,
+            Accept::From(peers) if peers.contains(&offered.peer) => false,
             Accept::Never | Accept::From(_) => return Judgement::Refuse(Reason::NotAllowed),
             Accept::Ask => !begun,
         };
-        if offer.size > self.config.max_file {
+        if offered.size > self.config.max_file {
             return Judgement::Refuse(Reason::TooLarge);
         }
         if ask { Judgement::Ask } else { Judgement::Take }
     }
 
-    async fn refuse(&self, stream: &mut Stream, reason: Reason) {
-        self.refusals.add(Refused::File, 1);
-        let answer = Answer::Refuse { reason };
-        let written = wire::write(stream, &answer, MAX_FRAME_BYTES);
-        if matches!(tokio::time::timeout(LINGER, written).await, Ok(Ok(()))) {
-            linger(stream).await;
-        }
-    }
-
-    fn begin(&self, peer: PeerId, offer: &Offer, state: TransferState) -> Option<Arc<Transfer>> {
-        let name = names::safe(&offer.name);
-        let new =
-            New { peer, direction: Direction::Inbound, offer: &offer.id, name, size: offer.size, state };
-        self.shared().transfers.add(new, &self.stop)
-    }
-
-    /// Asks whoever listens here. An error is the reason for the sender, or none where it has gone.
+    /// Asks whoever listens here.
     async fn ask_about(
         &self,
-        peer: PeerId,
-        offer: &Offer,
+        offered: &Offered,
         stream: &mut Stream,
     ) -> Result<Arc<Transfer>, Option<Reason>> {
-        let transfer = self.begin(peer, offer, TransferState::Offered).ok_or(Some(Reason::Busy))?;
+        let new = offered.begin(TransferState::Offered);
+        let transfer = self.shared().transfers.add(new, Instant::now()).ok_or(Some(Reason::Busy))?;
         self.announce(Event::FileOffered(transfer.info()));
-        if wire::write(stream, &Answer::Wait, MAX_FRAME_BYTES).await.is_err() {
-            self.failed(&transfer, "the sender has gone".to_owned());
-            return Err(None);
-        }
+        let gone = ("the sender has gone", None);
         let mut nothing = [0];
-        let reason = tokio::select! {
-            accepted = transfer.decision() => {
-                if accepted {
+        let answered = async {
+            if wire::write(stream, &Answer::Wait, MAX_FRAME_BYTES).await.is_ok() {
+                // It has nothing to say now: this is its end.
+                let _ = stream.read(&mut nothing).await;
+            }
+        };
+        let (why, reason) = tokio::select! {
+            decision = transfer.decision() => match decision {
+                Decision::Accepted => {
                     transfer.set(TransferState::Waiting, None);
                     return Ok(transfer);
                 }
-                "refused"
-            }
-            () = tokio::time::sleep(ASK_FOR) => "nobody has accepted it in time",
-            () = transfer.cancel.cancelled() => "cancelled",
-            // It has nothing to say now: this is its end.
-            _ = stream.read(&mut nothing) => {
-                self.failed(&transfer, "the sender has gone".to_owned());
-                return Err(None);
-            }
+                Decision::Refused => ("refused", Some(Reason::Declined)),
+                Decision::GaveWay => ("others wait, too; it comes back when the sender tries again", Some(Reason::Busy)),
+            },
+            () = transfer.cancel.cancelled() => ("cancelled", Some(Reason::Declined)),
+            () = tokio::time::sleep(ASK_FOR) => ("nobody has accepted it in time", Some(Reason::Declined)),
+            () = answered => gone,
         };
-        self.failed(&transfer, reason.to_owned());
-        Err(Some(Reason::Declined))
+        if reason == Some(Reason::Declined) {
+            self.shared().remember(offered.peer, &offered.id, Ending::Unwanted);
+        }
+        self.failed(&transfer, why);
+        Err(reason)
     }
 
     async fn take_file(
         self: &Arc<Self>,
-        peer: PeerId,
-        offer: &Offer,
-        key: Key,
+        offered: &Offered,
         stream: &mut Stream,
         asked: Option<Arc<Transfer>>,
-    ) {
+    ) -> Result<(), Option<Reason>> {
+        let give_way = CancellationToken::new();
+        // What somebody has just accepted waits for a place; everybody else is told to come back.
         let place = match &asked {
             Some(_) => None,
-            None => match self.arriving.clone().try_acquire_owned() {
-                Ok(place) => Some(place),
-                Err(_) => return self.refuse(stream, Reason::Busy).await,
-            },
-        };
-        let (claim, part) = match self.claim(key, offer.size).await {
-            Ok(claimed) => claimed,
-            Err(reason) => {
-                if let Some(transfer) = &asked {
-                    self.failed(transfer, reason.to_string());
-                }
-                return self.refuse(stream, reason).await;
+            None => {
+                let place = self.arriving.take(offered.peer, give_way.clone()).seat();
+                Some(place.ok_or(Some(Reason::Busy))?)
             }
         };
-        let transfer = asked.or_else(|| {
-            let interrupted = self.shared().transfers.interrupted(peer, &offer.id);
-            interrupted.or_else(|| self.begin(peer, offer, TransferState::Running))
-        });
-        let Some(transfer) = transfer else { return self.refuse(stream, Reason::Busy).await };
-        let cancelled = transfer.cancel.clone();
-        let outcome = tokio::select! {
-            outcome = self.take_bytes(offer, stream, &transfer, part, place) => outcome,
-            () = cancelled.cancelled() => Err(Stop::Refuse(Reason::Declined)),
+        let known = asked.or_else(|| self.go_on(offered));
+        let (claim, part) = match (self.claim(offered).await, &known) {
+            (Ok(claimed), _) => claimed,
+            (Err(Reason::Busy), Some(transfer)) => {
+                let (store, key) = (self.store.clone(), offered.key.clone());
+                if let Err(error) = blocking(move || store.consent(&key)).await {
+                    tracing::warn!(%error, "that a file is wanted could not be written down");
+                }
+                self.interrupted(transfer, offered, Reason::Busy.here());
+                return Err(Some(Reason::Busy));
+            }
+            (Err(reason), known) => {
+                if let Some(transfer) = known {
+                    self.failed(transfer, reason.here());
+                }
+                return Err(Some(reason));
+            }
         };
-        match outcome {
+        let new = offered.begin(TransferState::Running);
+        let begun = known.or_else(|| self.shared().transfers.add(new, Instant::now()));
+        let transfer = begun.ok_or(Some(Reason::Busy))?;
+        let taken = tokio::select! {
+            biased;
+            () = transfer.cancel.cancelled() => Err(Stop::Refuse(Reason::Declined)),
+            taken = self.take_bytes(offered, stream, &transfer, part, place, &give_way) => taken,
+        };
+        match taken {
             Ok(saved_as) => {
                 transfer.saved_as(saved_as);
                 let info = transfer.set(TransferState::Done, None);
                 self.instruments.files_received.add(1, &[]);
-                self.remember(peer, &offer.id);
+                self.shared().remember(offered.peer, &offered.id, Ending::Received(offered.key.clone()));
                 drop(claim);
-                tracing::info!(%peer, name = info.saved_as, bytes = info.size, "file received");
+                tracing::info!(peer = %info.peer, name = info.saved_as, bytes = info.size, "file received");
                 self.announce(Event::FileReceived(info));
-                if wire::write(stream, &Answer::Done, MAX_FRAME_BYTES).await.is_ok() {
-                    linger(stream).await;
-                }
+                Ok(())
+            }
+            Err(Stop::Later) => {
+                drop(claim);
+                self.interrupted(&transfer, offered, "others have its place");
+                Err(Some(Reason::Busy))
             }
             Err(Stop::Broken(why)) => {
                 drop(claim);
-                self.failed(&transfer, format!("interrupted: {why}; it goes on when the sender tries again"));
+                self.interrupted(&transfer, offered, &why);
+                Err(None)
             }
             Err(Stop::Refuse(reason)) => {
                 // Where a block was being written the part is on that thread; its file is found by its name.
-                let (store, key) = (self.store.clone(), claim.key.clone());
+                let (store, key) = (self.store.clone(), offered.key.clone());
                 blocking(move || store.remove(&key)).await;
                 drop(claim);
-                let words =
-                    if cancelled.is_cancelled() { "cancelled".to_owned() } else { reason.to_string() };
-                self.failed(&transfer, words);
-                self.refuse(stream, reason).await;
+                if transfer.cancel.is_cancelled() {
+                    self.shared().remember(offered.peer, &offered.id, Ending::Unwanted);
+                    self.failed(&transfer, "cancelled");
+                } else {
+                    self.failed(&transfer, reason.here());
+                }
+                Err(Some(reason))
             }
         }
     }
 
+    /// The transfer that was interrupted, if the same file is offered again.
+    fn go_on(&self, offered: &Offered) -> Option<Arc<Transfer>> {
+        let (transfer, part) = self.shared().transfers.interrupted(offered.peer, &offered.id)?;
+        (part == offered.key).then(|| {
+            transfer.set(TransferState::Waiting, None);
+            transfer
+        })
+    }
+
+    fn interrupted(&self, transfer: &Transfer, offered: &Offered, why: &str) {
+        transfer.keep(offered.key.clone());
+        self.failed(transfer, format!("interrupted: {why}; it goes on when the sender tries again"));
+    }
+
     /// The right to write to a part of a file, and room for all of it.
-    async fn claim(self: &Arc<Self>, key: Key, size: u64) -> Result<(Claim, Part), Reason> {
+    async fn claim(self: &Arc<Self>, offered: &Offered) -> Result<(Claim, Part), Reason> {
         let _alone = self.counting.lock().await;
-        let (busy, promised) = self.busy();
-        if busy.contains(&key) {
-            return Err(Reason::Busy);
-        }
-        self.shared().writing.insert(key.clone(), size);
-        let claim = Claim { desk: self.clone(), key: key.clone() };
-        let (store, max_total) = (self.store.clone(), self.config.max_total);
-        let opened = blocking(move || {
-            if store.make_room(&key, size, promised, &busy, max_total)? {
-                store.open(&key, size).map(Some)
-            } else {
-                Ok(None)
+        let (size, max_total) = (offered.size, self.config.max_total);
+        let (claim, busy, promised) = {
+            let mut shared = self.shared();
+            let busy: Vec<Key> = shared.writing.keys().cloned().collect();
+            let sum = |sum: u64, promise: &Promise| sum.saturating_add(promise.size);
+            let promised = shared.writing.values().fold(0, sum);
+            let own = shared.writing.values().filter(|promise| promise.peer == offered.peer).fold(0, sum);
+            if busy.contains(&offered.key) || (own > 0 && own.saturating_add(size) > max_total / 2) {
+                return Err(Reason::Busy);
             }
+            shared.writing.insert(offered.key.clone(), Promise { peer: offered.peer, size });
+            (Claim { desk: self.clone(), key: offered.key.clone() }, busy, promised)
+        };
+        let (store, key) = (self.store.clone(), offered.key.clone());
+        let opened = blocking(move || match store.make_room(&key, size, promised, &busy, max_total)? {
+            Room::Fits => store.open(&key, size).map(Ok),
+            Room::Later => Ok(Err(Reason::Busy)),
+            Room::Full => Ok(Err(Reason::NoRoom)),
         });
         match opened.await {
-            Ok(Some(part)) => Ok((claim, part)),
-            Ok(None) => Err(Reason::NoRoom),
+            Ok(Ok(part)) => Ok((claim, part)),
+            Ok(Err(full)) => {
+                if full == Reason::Busy {
+                    // Whoever sends slowly must not keep room from others for as long as it likes.
+                    self.arriving.give_up_one();
+                }
+                Err(full)
+            }
             Err(error) => {
                 tracing::warn!(%error, "no file can be received");
                 Err(reason(&error))
@@ -268,77 +354,142 @@ impl Desk {
         }
     }
 
+    /// Takes a part off the disk, unless somebody writes to it.
+    pub(super) async fn throw_away(self: Arc<Self>, key: Key) {
+        let _alone = self.counting.lock().await;
+        if !self.shared().writing.contains_key(&key) {
+            let store = self.store.clone();
+            blocking(move || store.remove(&key)).await;
+        }
+    }
+
     async fn take_bytes(
         &self,
-        offer: &Offer,
+        offered: &Offered,
         stream: &mut Stream,
         transfer: &Transfer,
         mut part: Part,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Arc<Seat<PeerId>>>,
+        give_way: &CancellationToken,
     ) -> Result<String, Stop> {
-        let _place = match place {
+        let place = match place {
             Some(place) => place,
             None => {
-                let free = self.arriving.clone().acquire_owned();
-                let free = tokio::time::timeout(ASK_FOR, free).await;
-                free.ok().and_then(Result::ok).ok_or(Stop::Refuse(Reason::Busy))?
+                let free = self.arriving.wait(offered.peer, give_way.clone());
+                tokio::time::timeout(ASK_FOR, free).await.map_err(|_| Stop::Later)?
             }
         };
-        let offset = part.length();
-        let accept = Answer::Accept { offset, prefix: part.hash() };
-        wire::write(stream, &accept, MAX_FRAME_BYTES).await?;
-        let begin = wire::read::<Begin>(stream, MAX_FRAME_BYTES);
-        let late = |_| Stop::Broken("the sender does not begin".to_owned());
-        let begin = tokio::time::timeout(BEGIN_TIMEOUT, begin).await.map_err(late)??;
+        let mut turn = Turn { place: &place, give_way, busy: None };
+        // A newcomer has nothing to lose yet. Whoever has sent something before reads that again.
+        let reading = Duration::from_secs(part.length() / SLOWEST_DISK);
+        if part.length() > 0 {
+            turn.goes_on();
+        }
+        let begin = turn.wait(reading + SLOW_PIECE, agree(stream, &part)).await?;
         match begin.offset {
-            same if same == offset => {}
-            0 => part.restart().map_err(|error| Stop::Refuse(reason(&error)))?,
+            same if same == part.length() => {}
+            0 => part.restart().map_err(unwritten)?,
             _ => return Err(Stop::Refuse(Reason::Malformed)),
         }
         transfer.set(TransferState::Running, None);
         self.report(transfer, part.length());
         let mut block = vec![0; BLOCK];
-        while part.length() < offer.size {
-            let left = usize::try_from(offer.size - part.length()).unwrap_or(usize::MAX);
+        while part.length() < offered.size {
+            let left = usize::try_from(offered.size - part.length()).unwrap_or(usize::MAX);
             let wanted = left.min(BLOCK);
-            let count = fill(stream, &mut block[..wanted]).await?;
+            let count = turn.wait(SLOW_PIECE, fill(stream, &mut block[..wanted], PATIENCE)).await?;
+            turn.goes_on();
+            // Nothing ends this before it is written: the next try begins where it ends.
             let written;
             (part, block, written) = blocking(move || {
                 let written = part.append(&block[..count]);
                 (part, block, written)
             })
             .await;
-            written.map_err(|error| Stop::Refuse(reason(&error)))?;
+            written.map_err(unwritten)?;
             self.instruments.file_bytes_received.add(count as u64, &[]);
             self.report(transfer, part.length());
         }
-        if part.hash() != offer.sha256 {
+        if part.hash() != offered.sha256 {
             return Err(Stop::Refuse(Reason::Damaged));
         }
-        let (store, name) = (self.store.clone(), transfer.info().name);
-        let placed = blocking(move || store.place(&part, &name)).await;
-        placed.map_err(|error| Stop::Refuse(reason(&error)))
-    }
-
-    fn remember(&self, peer: PeerId, id: &str) {
-        let mut shared = self.shared();
-        if shared.finished.len() >= REMEMBERED {
-            shared.finished.pop_front();
-        }
-        shared.finished.push_back((peer, id.to_owned()));
+        let (store, name, stop) = (self.store.clone(), offered.name.clone(), self.stop.clone());
+        let placed = blocking(move || {
+            part.sync()?;
+            // Told to nobody, it would come once more after the restart.
+            if stop.is_cancelled() { Ok(None) } else { store.place(&part, &name).map(Some) }
+        });
+        placed.await.map_err(unwritten)?.ok_or(Stop::Later)
     }
 }
 
+/// The place of a file that is arriving. It is idle, so that others can have it, when the sender keeps it waiting.
+struct Turn<'a> {
+    place: &'a Arc<Seat<PeerId>>,
+    give_way: &'a CancellationToken,
+    busy: Option<Busy<PeerId>>,
+}
+
+impl Turn<'_> {
+    fn goes_on(&mut self) {
+        self.busy.get_or_insert_with(|| self.place.busy());
+    }
+
+    /// Waits for the sender, who is late after `quick`. Ends when others have the place.
+    async fn wait<T>(
+        &mut self,
+        quick: Duration,
+        work: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        let late = async {
+            tokio::time::sleep(quick).await;
+            self.busy = None;
+            self.give_way.cancelled().await;
+        };
+        // What has come is taken before anybody is late.
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.give_way.cancelled() => Err(Stop::Later),
+            () = late => Err(Stop::Later),
+        }
+    }
+}
+
+/// Agrees with the sender on where it begins.
+async fn agree(stream: &mut Stream, part: &Part) -> Result<Begin, Stop> {
+    let accept = Answer::Accept { offset: part.length(), prefix: part.hash() };
+    wire::write(stream, &accept, MAX_FRAME_BYTES).await?;
+    let begin = wire::read::<Begin>(stream, MAX_FRAME_BYTES);
+    let late = |_| Stop::Broken("the sender does not begin".to_owned());
+    Ok(tokio::time::timeout(BEGIN_TIMEOUT, begin).await.map_err(late)??)
+}
+
+/// How long a sender is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// For anything.
+    silence: Duration,
+    /// For a [`PIECE`].
+    piece: Duration,
+}
+
+const PATIENCE: Patience = Patience { silence: IDLE, piece: SLOWEST_PIECE };
+
 /// Reads into `block` what comes. Larger pieces are cheaper to write, so it waits for some; but nothing that has come is lost when the
 /// sender goes.
-async fn fill(stream: &mut Stream, block: &mut [u8]) -> Result<usize, Stop> {
+async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    block: &mut [u8],
+    patience: Patience,
+) -> Result<usize, Stop> {
     let begun = Instant::now();
     let mut count = 0;
-    while count < block.len().div_ceil(4) {
-        if begun.elapsed() > SLOWEST_PIECE {
+    while count < block.len().min(PIECE) {
+        if count > 0 && begun.elapsed() >= patience.piece {
             return Err(Stop::Broken("the sender is too slow".to_owned()));
         }
-        let why = match tokio::time::timeout(IDLE, stream.read(&mut block[count..])).await {
+        let why = match tokio::time::timeout(patience.silence, stream.read(&mut block[count..])).await {
             Ok(Ok(more @ 1..)) => {
                 count += more;
                 continue;
@@ -347,7 +498,7 @@ async fn fill(stream: &mut Stream, block: &mut [u8]) -> Result<usize, Stop> {
             _ if count > 0 => break,
             Ok(Ok(_)) => "the sender has stopped".to_owned(),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("nothing came for {} s", IDLE.as_secs()),
+            Err(_) => format!("nothing came for {} s", patience.silence.as_secs()),
         };
         return Err(Stop::Broken(why));
     }
@@ -358,4 +509,83 @@ async fn fill(stream: &mut Stream, block: &mut [u8]) -> Result<usize, Stop> {
         }
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use futures::io::Cursor;
+
+    use super::super::tied::tests::Stuck;
+    use super::*;
+    use crate::control::seats::Seats;
+
+    /// Gives a byte whenever it is asked.
+    struct Drops;
+
+    impl AsyncRead for Drops {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            buffer[0] = b'x';
+            Poll::Ready(Ok(1))
+        }
+    }
+
+    fn why<T>(stopped: Result<T, Stop>) -> String {
+        match stopped {
+            Err(Stop::Broken(why)) => why,
+            Err(other) => panic!("{other:?}"),
+            Ok(_) => panic!("it went on"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sender_has_a_minute_for_sixteen_kibibytes_and_half_of_one_for_a_byte() {
+        assert_eq!((PIECE, PATIENCE.piece), (16 * 1024, Duration::from_secs(60)));
+        assert_eq!(PATIENCE.silence, Duration::from_secs(30));
+        let mut block = vec![0; BLOCK];
+        // However small the pieces are in which it comes.
+        assert!(fill(&mut Drops, &mut block, PATIENCE).await.unwrap() >= PIECE);
+        let hasty = Patience { piece: Duration::ZERO, ..PATIENCE };
+        assert_eq!(why(fill(&mut Drops, &mut block, hasty).await), "the sender is too slow");
+        let silence = Patience { silence: Duration::ZERO, ..PATIENCE };
+        assert_eq!(why(fill(&mut Stuck, &mut block, silence).await), "nothing came for 0 s");
+        // The last piece, and what came before the end, are as long as they are.
+        assert_eq!(fill(&mut Drops, &mut [0; 7], PATIENCE).await.unwrap(), 7);
+        let mut last = Cursor::new(b"words");
+        assert_eq!(fill(&mut last, &mut block, PATIENCE).await.unwrap(), 5);
+        assert_eq!(why(fill(&mut last, &mut block, PATIENCE).await), "the sender has stopped");
+    }
+
+    #[tokio::test]
+    async fn a_place_that_others_need_is_left_at_once() {
+        let give_way = CancellationToken::new();
+        let (mut silent, mut block) = (Stuck, vec![0; BLOCK]);
+        let places = Seats::new(1, 1);
+        let first = PeerId::random();
+        let place = places.take(first, give_way.clone()).seat().unwrap();
+        let mut turn = Turn { place: &place, give_way: &give_way, busy: None };
+        turn.goes_on();
+        // As long as it is not late, nobody gets its place.
+        let newcomer = || places.take(PeerId::random(), CancellationToken::new()).seat();
+        let quick = turn.wait(IDLE, fill(&mut Drops, &mut block, PATIENCE)).await.unwrap();
+        assert!(quick > 0 && newcomer().is_none() && turn.busy.is_some());
+        let waiting = turn.wait(Duration::ZERO, fill(&mut silent, &mut block, PATIENCE));
+        let takes_it = async {
+            loop {
+                if let Some(taken) = newcomer() {
+                    return taken;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let (waited, _taken) = futures::join!(waiting, takes_it);
+        assert!(matches!(waited, Err(Stop::Later)), "{waited:?}");
+        assert!(turn.busy.is_none());
+    }
 }

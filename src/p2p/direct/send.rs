@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use libp2p::PeerId;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::journal::{self, Entry};
 use super::receive::{ASK_FOR, IDLE};
@@ -124,7 +125,8 @@ impl Desk {
         let name = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let state = TransferState::Preparing;
         let (peer, direction) = (entry.peer, Direction::Outbound);
-        self.shared().transfers.add(New { peer, direction, offer: &entry.id, name, size, state }, &self.stop)
+        let new = New { peer, direction, offer: &entry.id, name, size, state };
+        self.shared().transfers.add(new, Instant::now())
     }
 
     /// Goes on with what was being sent when the node stopped.
@@ -187,9 +189,11 @@ impl Desk {
         source: Source,
         since: Since,
     ) -> Result<(), String> {
-        let cancel = transfer.cancel.clone();
         let size = source.size();
-        let (source, hash) = with(source, move |source| source.hash(size, &cancel)).await;
+        let (source, hash) = {
+            let (_ends_with_this, over) = ends_with_this();
+            with(source, move |source| source.hash(size, &over)).await
+        };
         let sha256 = hash.map_err(|error| error.to_string())?;
         let name = transfer.info().name;
         let offer = Offer { id: entry.id.clone(), name, size, sha256 };
@@ -265,11 +269,11 @@ impl Desk {
         if offset > offer.size {
             return Err(Stop::Again("the peer wants more than the file has".to_owned()));
         }
-        let cancel = transfer.cancel.clone();
         let Some(source) = slot.take() else { return Err(Stop::Again("interrupted".to_owned())) };
+        let (_ends_with_this, over) = ends_with_this();
         let (source, same) = with(source, move |source| {
             source.check_unchanged()?;
-            let same = source.hash(offset, &cancel)? == prefix;
+            let same = source.hash(offset, &over)? == prefix;
             source.seek(if same { offset } else { 0 })?;
             Ok::<_, SourceError>(same)
         })
@@ -338,10 +342,13 @@ impl Desk {
             self.report(transfer, done);
         }
         *slot = Some(source);
-        if let Err(error) = writer.flush().await {
-            tracing::trace!(%error, "the end of a file was not flushed");
-        }
-        let verdict = tokio::time::timeout(CONFIRM_TIMEOUT, verdict).await.map_err(silent)?;
+        let confirmed = async {
+            if let Err(error) = writer.flush().await {
+                tracing::trace!(%error, "the end of a file was not flushed");
+            }
+            verdict.await
+        };
+        let verdict = tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await.map_err(silent)?;
         judged(verdict)
     }
 }
@@ -353,6 +360,12 @@ enum Since {
     Now,
     /// Before the node was started.
     Before,
+}
+
+/// Tells a thread that nobody waits for it any more: the token is cancelled when the guard is dropped.
+fn ends_with_this() -> (DropGuard, CancellationToken) {
+    let over = CancellationToken::new();
+    (over.clone().drop_guard(), over)
 }
 
 /// Runs something that blocks on a file that is sent.

@@ -32,17 +32,30 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Files of the same name that are told apart by a number.
 const MAX_NUMBER: u32 = 9_999;
 
-/// What a part of a file is known by: who sends it, and its hash.
+/// What a part of a file is known by: who sends it, and all that was said of it when somebody consented.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key(String);
 
 impl Key {
-    pub(super) fn new(peer: PeerId, hash: &Hash) -> Self {
+    /// `name` is the one that is shown and stored.
+    pub(super) fn new(peer: PeerId, hash: &Hash, size: u64, name: &str) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(peer.to_bytes());
         hasher.update(hash);
+        hasher.update(size.to_be_bytes());
+        hasher.update(name);
         Self(hex::encode(&hasher.finalize()[..16]))
     }
+}
+
+/// Whether there is room for a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    Fits,
+    /// Not beside those that are on their way; one of them may yet fail.
+    Later,
+    /// Not beside those that are here.
+    Full,
 }
 
 /// See the module's comment.
@@ -77,7 +90,7 @@ impl Store {
     }
 
     /// Whether `size` bytes more fit under `max_total`, of which `promised` are on their way. Parts that nobody is sending at the
-    /// moment make room, those that have waited longest first; `busy` are the others.
+    /// moment make room if that helps, those that have waited longest first; `busy` are the others.
     pub(super) fn make_room(
         &self,
         key: &Key,
@@ -85,8 +98,17 @@ impl Store {
         promised: u64,
         busy: &[Key],
         max_total: u64,
-    ) -> Result<bool, io::Error> {
+    ) -> Result<Room, io::Error> {
         let kept = list(&self.received)?;
+        let used: u64 = kept.iter().map(Listed::cost).sum();
+        let with_it = used.saturating_add(size.max(LEAST_BYTES));
+        if with_it > max_total || kept.len() >= MAX_FILES {
+            return Ok(Room::Full);
+        }
+        let with_all = with_it.saturating_add(promised);
+        if with_all > max_total || kept.len() + busy.len() >= MAX_FILES {
+            return Ok(Room::Later);
+        }
         let mut idle = list(&self.arriving)?;
         let other = |file: &Listed| {
             let is = |key: &Key| file.path == self.part_path(key);
@@ -95,35 +117,22 @@ impl Store {
         idle.retain(other);
         idle.sort_by_key(|file| std::cmp::Reverse(file.modified));
         let now = SystemTime::now();
-        while idle.last().is_some_and(|file| now.duration_since(file.modified).is_ok_and(|age| age > KEPT)) {
+        let forgotten = |file: &Listed| now.duration_since(file.modified).is_ok_and(|age| age > KEPT);
+        let over = |idle: &[Listed]| {
+            let total = idle.iter().map(Listed::cost).fold(with_all, u64::saturating_add);
+            total > max_total || kept.len() + busy.len() + idle.len() >= MAX_FILES
+        };
+        while over(&idle) || idle.last().is_some_and(forgotten) {
             remove(idle.pop())?;
         }
-        let wanted = size.max(LEAST_BYTES).saturating_add(promised);
-        let used: u64 = kept.iter().map(Listed::cost).sum();
-        loop {
-            let total = idle.iter().map(Listed::cost).fold(used.saturating_add(wanted), u64::saturating_add);
-            if total <= max_total && kept.len() + idle.len() < MAX_FILES {
-                return Ok(true);
-            }
-            if idle.is_empty() {
-                return Ok(false);
-            }
-            remove(idle.pop())?;
-        }
+        Ok(Room::Fits)
     }
 
     /// Opens the part of a file, and makes it if there is none.
     pub(super) fn open(&self, key: &Key, size: u64) -> io::Result<Part> {
         make_folder(&self.arriving)?;
         let path = self.part_path(key);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&path)?;
+        let file = open_part(&path)?;
         let mut part = Part { file, path, hasher: Sha256::new(), length: 0 };
         if part.file.metadata()?.len() > size {
             part.restart()?;
@@ -132,15 +141,20 @@ impl Store {
         Ok(part)
     }
 
+    /// Writes down that somebody wants the file, of which nothing may be here.
+    pub(super) fn consent(&self, key: &Key) -> io::Result<()> {
+        make_folder(&self.arriving)?;
+        open_part(&self.part_path(key)).map(drop)
+    }
+
     /// Takes a part off the disk.
     pub(super) fn remove(&self, key: &Key) {
         // Best effort: what stays is counted, and makes room for the next that needs it.
         let _ = fs::remove_file(self.part_path(key));
     }
 
-    /// Puts a whole file where it belongs, under `name` or the next free one like it, and says which.
+    /// Puts a whole file, which is safe on the disk, where it belongs, under `name` or the next free one like it, and says which.
     pub(super) fn place(&self, part: &Part, name: &str) -> io::Result<String> {
-        part.file.sync_all()?;
         make_folder(&self.received)?;
         for number in 0..=MAX_NUMBER {
             let name = names::numbered(name, number);
@@ -192,6 +206,11 @@ impl Part {
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Waits until it is safe on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 
     fn hash_again(&mut self) -> io::Result<()> {
@@ -247,6 +266,18 @@ fn remove(file: Option<Listed>) -> io::Result<()> {
     }
 }
 
+/// Opens a part, and makes it if there is none.
+fn open_part(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(path)
+}
+
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
@@ -275,7 +306,7 @@ mod tests {
     }
 
     fn key(number: u8) -> Key {
-        Key::new(PeerId::from_bytes(&[0, 1, 7]).unwrap(), &[number; 32])
+        Key::new(PeerId::from_bytes(&[0, 1, 7]).unwrap(), &[number; 32], 1, "a")
     }
 
     fn put(store: &Store, number: u8, bytes: usize) {
@@ -318,22 +349,58 @@ mod tests {
     }
 
     #[test]
+    fn a_part_belongs_to_one_peer_and_all_that_it_said() {
+        let [one, other] = [PeerId::random(), PeerId::random()];
+        let key = Key::new(one, &[1; 32], 10, "a");
+        assert_eq!(key, Key::new(one, &[1; 32], 10, "a"));
+        for wrong in [
+            Key::new(other, &[1; 32], 10, "a"),
+            Key::new(one, &[2; 32], 10, "a"),
+            Key::new(one, &[1; 32], 11, "a"),
+            Key::new(one, &[1; 32], 10, "b"),
+        ] {
+            assert_ne!(key, wrong);
+        }
+    }
+
+    #[test]
     fn the_folder_has_a_limit_and_idle_parts_make_room() {
         let (folder, store) = store();
-        let fits =
+        let room =
             |size, promised, busy: &[Key]| store.make_room(&key(9), size, promised, busy, 100_000).unwrap();
-        assert!(fits(100_000, 0, &[]) && !fits(100_001, 0, &[]) && !fits(60_000, 60_000, &[]));
+        assert_eq!(room(100_000, 0, &[]), Room::Fits);
+        assert_eq!(room(100_001, 0, &[]), Room::Full);
+        assert_eq!(room(60_000, 60_000, &[]), Room::Later, "what is on its way may yet fail");
         fs::create_dir(folder.path().join(RECEIVED)).unwrap();
         fs::write(folder.path().join(RECEIVED).join("kept"), vec![0; 50_000]).unwrap();
-        assert!(fits(50_000, 0, &[]) && !fits(50_001, 0, &[]));
+        assert_eq!((room(50_000, 0, &[]), room(50_001, 0, &[])), (Room::Fits, Room::Full));
         put(&store, 1, 20_000);
         put(&store, 2, 20_000);
-        assert!(fits(10_000, 0, &[]));
-        assert!(store.has(&key(1)) && store.has(&key(2)));
-        assert!(!fits(40_000, 20_000, &[key(2)]), "one that is under way stays");
-        assert!(store.has(&key(2)) && !store.has(&key(1)));
-        assert!(fits(50_000, 0, &[]));
+        assert_eq!(room(10_000, 0, &[]), Room::Fits);
+        assert_eq!((room(40_000, 20_000, &[key(2)]), room(50_001, 0, &[])), (Room::Later, Room::Full));
+        assert!(store.has(&key(1)) && store.has(&key(2)), "nothing is thrown away for what does not fit");
+        assert_eq!(room(30_000, 20_000, &[key(2)]), Room::Fits);
+        assert!(store.has(&key(2)) && !store.has(&key(1)), "one that is under way stays");
+        assert_eq!(room(50_000, 0, &[]), Room::Fits);
         assert!(!store.has(&key(2)));
+    }
+
+    #[test]
+    fn the_folder_has_so_many_files_and_no_more() {
+        let (folder, store) = store();
+        let received = folder.path().join(RECEIVED);
+        fs::create_dir(&received).unwrap();
+        for number in 1..MAX_FILES {
+            fs::write(received.join(number.to_string()), "").unwrap();
+        }
+        put(&store, 1, 1);
+        let room = |busy: &[Key]| store.make_room(&key(9), 1, 1, busy, u64::MAX).unwrap();
+        assert_eq!(room(&[key(1)]), Room::Later);
+        assert!(store.has(&key(1)));
+        assert_eq!(room(&[]), Room::Fits);
+        assert!(!store.has(&key(1)), "an idle part makes room");
+        fs::write(received.join("last"), "").unwrap();
+        assert_eq!(room(&[]), Room::Full);
     }
 
     #[test]
@@ -343,7 +410,7 @@ mod tests {
         for number in 0..4 {
             fs::write(folder.path().join(RECEIVED).join(number.to_string()), "").unwrap();
         }
-        assert!(store.make_room(&key(1), 0, 0, &[], 5 * LEAST_BYTES).unwrap());
-        assert!(!store.make_room(&key(1), 0, 0, &[], 5 * LEAST_BYTES - 1).unwrap());
+        assert_eq!(store.make_room(&key(1), 0, 0, &[], 5 * LEAST_BYTES).unwrap(), Room::Fits);
+        assert_eq!(store.make_room(&key(1), 0, 0, &[], 5 * LEAST_BYTES - 1).unwrap(), Room::Full);
     }
 }

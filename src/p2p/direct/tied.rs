@@ -66,14 +66,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tied<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use futures::io::Cursor;
     use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, poll};
 
     use super::*;
 
     /// Neither gives nor takes anything, and wakes nobody.
-    struct Stuck;
+    pub(crate) struct Stuck;
 
     impl AsyncRead for Stuck {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {

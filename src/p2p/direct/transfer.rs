@@ -1,6 +1,6 @@
 //! Files on their way, in both directions: what is known of each, and how many there may be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::store::Key;
 use crate::p2p::handle::Direction;
 use crate::p2p::topics::as_text;
 
@@ -19,6 +20,8 @@ pub const MAX_SENDING: usize = 16;
 pub const MAX_OFFERED: usize = 16;
 /// … and those of one peer among them.
 pub const MAX_OFFERED_PER_PEER: usize = 4;
+/// An offer that has waited for so long makes room for one of somebody else who offers less; before, only where that is fair.
+const SHOWN_FOR: Duration = Duration::from_secs(60);
 /// Ended transfers that are still listed.
 const MAX_ENDED: usize = 32;
 /// Time between two reports of progress.
@@ -76,17 +79,28 @@ pub struct TransferInfo {
     pub saved_as: Option<String>,
 }
 
+/// What becomes of an offer that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Accepted,
+    Refused,
+    /// Others wait, too.
+    GaveWay,
+}
+
 /// One transfer.
 #[derive(Debug)]
 pub(super) struct Transfer {
     /// The offer's id, the same for each try.
-    offer: String,
+    pub(super) offer: String,
+    begun: Instant,
     info: Mutex<TransferInfo>,
     done: AtomicU64,
     reported: Mutex<Option<Instant>>,
-    /// Whether somebody has accepted or refused.
-    decision: watch::Sender<Option<bool>>,
-    /// Ends it.
+    /// The part of a file that is kept for the sender's next try.
+    part: Mutex<Option<Key>>,
+    decision: watch::Sender<Option<Decision>>,
+    /// Somebody here ends it. That the node stops is no such end.
     pub(super) cancel: CancellationToken,
     /// Tells the sender not to wait for its next try.
     pub(super) peer_is_back: Notify,
@@ -125,19 +139,34 @@ impl Transfer {
         Some(self.info())
     }
 
-    /// Accepts or refuses an offer; `false` if there is nothing to decide.
-    pub(super) fn decide(&self, accept: bool) -> bool {
+    /// It has broken off, and the sender may go on with what is in `part`.
+    pub(super) fn keep(&self, part: Key) {
+        *lock(&self.part) = Some(part);
+    }
+
+    /// What is kept of it, from now on by somebody else.
+    pub(super) fn take_part(&self) -> Option<Key> {
+        lock(&self.part).take()
+    }
+
+    /// Whether nobody has decided yet.
+    fn is_offered(&self) -> bool {
+        lock(&self.info).state == TransferState::Offered && self.decision.borrow().is_none()
+    }
+
+    /// Decides on an offer; `false` if there is nothing to decide.
+    pub(super) fn decide(&self, decided: Decision) -> bool {
         lock(&self.info).state == TransferState::Offered
             && self
                 .decision
-                .send_if_modified(|decision| decision.is_none() && decision.replace(accept).is_none())
+                .send_if_modified(|decision| decision.is_none() && decision.replace(decided).is_none())
     }
 
-    /// What somebody has decided.
-    pub(super) async fn decision(&self) -> bool {
+    /// What has been decided.
+    pub(super) async fn decision(&self) -> Decision {
         let mut decisions = self.decision.subscribe();
         let decided = decisions.wait_for(Option::is_some).await;
-        decided.ok().and_then(|decision| *decision).unwrap_or(false)
+        decided.ok().and_then(|decision| *decision).unwrap_or(Decision::Refused)
     }
 }
 
@@ -161,47 +190,60 @@ pub(super) struct Table {
 
 impl Table {
     /// A new transfer, unless there are too many of its kind.
-    pub(super) fn add(&mut self, new: New<'_>, parent: &CancellationToken) -> Option<Arc<Transfer>> {
+    pub(super) fn add(&mut self, new: New<'_>, now: Instant) -> Option<Arc<Transfer>> {
         let New { peer, direction, offer, name, size, state } = new;
-        let mut alike = 0;
-        let mut of_peer = 0;
-        for info in self.entries.values().map(|transfer| transfer.info()) {
-            let same = match direction {
-                Direction::Outbound => !info.state.is_over(),
-                Direction::Inbound => info.state == TransferState::Offered,
-            };
-            if info.direction == direction && same {
-                alike += 1;
-                of_peer += usize::from(info.peer == peer);
+        match (direction, state) {
+            (Direction::Outbound, _) => {
+                let sending = |info: &TransferInfo| info.direction == direction && !info.state.is_over();
+                if self.list().iter().filter(|info| sending(info)).count() >= MAX_SENDING {
+                    return None;
+                }
             }
-        }
-        let full = match (direction, state) {
-            (Direction::Outbound, _) => alike >= MAX_SENDING,
-            (Direction::Inbound, TransferState::Offered) => {
-                alike >= MAX_OFFERED || of_peer >= MAX_OFFERED_PER_PEER
-            }
+            (Direction::Inbound, TransferState::Offered) => self.make_room_for_an_offer(peer, now)?,
             // Those under way have places of their own.
-            (Direction::Inbound, _) => false,
-        };
-        if full {
-            return None;
+            (Direction::Inbound, _) => {}
         }
         self.forget_ended();
+        // If it was offered before, that is over now.
+        self.interrupted(peer, offer);
         self.last += 1;
         let id = self.last;
         let info =
             TransferInfo { id, peer, direction, name, size, done: 0, state, reason: None, saved_as: None };
         let transfer = Arc::new(Transfer {
             offer: offer.to_owned(),
+            begun: now,
             info: Mutex::new(info),
             done: AtomicU64::new(0),
             reported: Mutex::new(None),
+            part: Mutex::default(),
             decision: watch::Sender::new(None),
-            cancel: parent.child_token(),
+            cancel: CancellationToken::new(),
             peer_is_back: Notify::new(),
         });
         self.entries.insert(id, transfer.clone());
         Some(transfer)
+    }
+
+    /// Where all places are taken, the offer that waits longest of whoever offers most gives way: at once to a peer that offers less
+    /// even then, and after [`SHOWN_FOR`] to one that offers less. So neither a few names nor many keep others from being shown.
+    fn make_room_for_an_offer(&self, peer: PeerId, now: Instant) -> Option<()> {
+        let waiting: Vec<_> = self.entries.values().filter(|transfer| transfer.is_offered()).collect();
+        let mut by_peer = HashMap::new();
+        for transfer in &waiting {
+            *by_peer.entry(transfer.info().peer).or_insert(0_usize) += 1;
+        }
+        let own = by_peer.get(&peer).copied().unwrap_or(0);
+        if own >= MAX_OFFERED_PER_PEER {
+            return None;
+        }
+        if waiting.len() < MAX_OFFERED {
+            return Some(());
+        }
+        let most = by_peer.values().copied().max()?;
+        let oldest = waiting.iter().find(|transfer| by_peer.get(&transfer.info().peer) == Some(&most))?;
+        let fair = own + 1 < most || (own < most && now.duration_since(oldest.begun) >= SHOWN_FOR);
+        (fair && oldest.decide(Decision::GaveWay)).then_some(())
     }
 
     fn forget_ended(&mut self) {
@@ -212,15 +254,11 @@ impl Table {
         }
     }
 
-    /// The transfer that an offer of this peer began before it was interrupted.
-    pub(super) fn interrupted(&self, peer: PeerId, offer: &str) -> Option<Arc<Transfer>> {
-        let is = |transfer: &&Arc<Transfer>| {
-            let info = transfer.info();
-            transfer.offer == offer
-                && (info.peer, info.direction) == (peer, Direction::Inbound)
-                && info.state == TransferState::Failed
-        };
-        self.entries.values().rev().find(is).cloned()
+    /// The transfer that an offer of this peer began before it was interrupted, and the part that was kept.
+    pub(super) fn interrupted(&self, peer: PeerId, offer: &str) -> Option<(Arc<Transfer>, Key)> {
+        let is = |transfer: &&Arc<Transfer>| transfer.offer == offer && lock(&transfer.info).peer == peer;
+        let mut tries = self.entries.values().rev().filter(is);
+        tries.find_map(|transfer| Some((transfer.clone(), transfer.take_part()?)))
     }
 
     /// Tells what is being sent to `peer` that it is connected.
@@ -254,7 +292,7 @@ mod tests {
         state: TransferState,
     ) -> Option<Arc<Transfer>> {
         let new = New { peer, direction, offer: "1", name: "a".into(), size: 10, state };
-        table.add(new, &CancellationToken::new())
+        table.add(new, Instant::now())
     }
 
     #[test]
@@ -264,8 +302,8 @@ mod tests {
         let offered = |table: &mut Table, peer| add(table, peer, Direction::Inbound, TransferState::Offered);
         let own = std::iter::from_fn(|| offered(&mut table, greedy)).count();
         assert_eq!(own, MAX_OFFERED_PER_PEER);
-        let all = own + std::iter::from_fn(|| offered(&mut table, PeerId::random())).count();
-        assert_eq!(all, MAX_OFFERED);
+        while offered(&mut table, PeerId::random()).is_some() {}
+        assert_eq!(table.entries.values().filter(|offer| offer.is_offered()).count(), MAX_OFFERED);
         let sending = |table: &mut Table| add(table, greedy, Direction::Outbound, TransferState::Preparing);
         assert_eq!(std::iter::from_fn(|| sending(&mut table)).count(), MAX_SENDING);
         for info in table.list() {
@@ -278,15 +316,66 @@ mod tests {
         assert_eq!(table.list().last().unwrap().id, table.last);
     }
 
+    #[test]
+    fn a_few_names_do_not_keep_others_from_being_shown() {
+        let mut table = Table::default();
+        let start = Instant::now();
+        let offer = |table: &mut Table, peer, now| {
+            let (direction, state) = (Direction::Inbound, TransferState::Offered);
+            table.add(New { peer, direction, offer: "1", name: "a".into(), size: 10, state }, now)
+        };
+        let waiting = |table: &Table, peer| {
+            let is = |transfer: &&Arc<Transfer>| transfer.is_offered() && transfer.info().peer == peer;
+            table.entries.values().filter(is).count()
+        };
+        let crowd: [PeerId; 4] = std::array::from_fn(|_| PeerId::random());
+        for peer in crowd {
+            while offer(&mut table, peer, start).is_some() {}
+            assert_eq!(waiting(&table, peer), MAX_OFFERED_PER_PEER);
+        }
+        let honest = PeerId::random();
+        assert!(offer(&mut table, honest, start).is_some());
+        assert_eq!((waiting(&table, crowd[0]), waiting(&table, honest)), (3, 1));
+        assert!(
+            offer(&mut table, crowd[0], start).is_none(),
+            "it would push out its like and be pushed out again"
+        );
+        // As many names as there are places, each with one offer: a minute is for reading them.
+        let mut table = Table::default();
+        let first = PeerId::random();
+        assert!(offer(&mut table, first, start).is_some());
+        while offer(&mut table, PeerId::random(), start + SHOWN_FOR / 2).is_some() {}
+        let later = start + SHOWN_FOR;
+        assert!(offer(&mut table, honest, later - Duration::from_millis(1)).is_none());
+        assert!(offer(&mut table, honest, later).is_some());
+        assert_eq!((waiting(&table, first), waiting(&table, honest)), (0, 1));
+        assert!(offer(&mut table, first, later).is_none());
+    }
+
+    #[test]
+    fn an_interrupted_transfer_is_found_once_and_by_its_offer() {
+        let mut table = Table::default();
+        let peer = PeerId::random();
+        let broken = add(&mut table, peer, Direction::Inbound, TransferState::Running).unwrap();
+        assert!(table.interrupted(peer, "1").is_none(), "nothing is kept of it");
+        let key = Key::new(peer, &[1; 32], 10, "a");
+        broken.keep(key.clone());
+        assert!(table.interrupted(PeerId::random(), "1").is_none() && table.interrupted(peer, "2").is_none());
+        assert_eq!(table.interrupted(peer, "1").unwrap().1, key);
+        broken.keep(key);
+        add(&mut table, peer, Direction::Inbound, TransferState::Offered).unwrap();
+        assert!(table.interrupted(peer, "1").is_none(), "what is offered anew is another transfer");
+    }
+
     #[tokio::test]
     async fn an_offer_is_decided_once() {
         let mut table = Table::default();
         let offer = add(&mut table, PeerId::random(), Direction::Inbound, TransferState::Offered).unwrap();
-        assert!(offer.decide(true));
-        assert!(!offer.decide(false), "decided already");
-        assert!(offer.decision().await);
+        assert!(offer.decide(Decision::Accepted));
+        assert!(!offer.decide(Decision::Refused), "decided already");
+        assert_eq!(offer.decision().await, Decision::Accepted);
         let running = add(&mut table, PeerId::random(), Direction::Inbound, TransferState::Running).unwrap();
-        assert!(!running.decide(true));
+        assert!(!running.decide(Decision::Accepted));
     }
 
     #[test]

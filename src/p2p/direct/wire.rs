@@ -11,6 +11,7 @@
 //! ```
 
 use std::io;
+use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use serde::de::DeserializeOwned;
@@ -22,8 +23,8 @@ use crate::p2p::topics::MAX_ENCODED_BYTES;
 pub(super) const MAX_LETTER_BYTES: usize = MAX_ENCODED_BYTES;
 /// Longest of all other frames: a name of 255 characters that are all escaped, and room for the rest.
 pub(super) const MAX_FRAME_BYTES: usize = 4096;
-/// Longest id of a message or an offer, in bytes.
-const MAX_ID_BYTES: usize = 64;
+/// For a peer to take a frame. It fits into the window that a stream begins with, unless somebody keeps that shut.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A private message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,10 +125,22 @@ pub enum Reason {
     Other,
 }
 
-/// Whether `id` may be the id of a message or an offer.
-pub(super) fn is_id(id: &str) -> bool {
-    (1..=MAX_ID_BYTES).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+impl Reason {
+    /// What is told on the side that refuses; the other words are for the peer.
+    pub(super) fn here(self) -> &'static str {
+        match self {
+            Reason::Malformed => "the sender does not keep to the protocol",
+            Reason::TooFast => "the sender offers too many in a short time",
+            Reason::Busy => "too many files are arriving",
+            Reason::Declined => "refused",
+            Reason::NotAllowed => "no files are taken from this peer (files.accept)",
+            Reason::TooLarge => "it is larger than files.max_file",
+            Reason::NoRoom => "the folder of received files is full (files.max_total)",
+            Reason::DiskFull => "the disk is full",
+            Reason::Damaged => "what arrived is not what was announced",
+            Reason::Failed | Reason::Other => "it cannot be stored; the log tells why",
+        }
+    }
 }
 
 /// Why no frame could be read or written.
@@ -161,11 +174,20 @@ pub(super) async fn read<T: DeserializeOwned>(
     serde_json::from_slice(&frame).map_err(|_| FrameError::Malformed)
 }
 
-/// Writes a frame of at most `max` bytes, to the end.
+/// Writes a frame of at most `max` bytes, to the end, for a peer that takes it before [`WRITE_TIMEOUT`].
 pub(super) async fn write(
     stream: &mut (impl AsyncWrite + Unpin),
     value: &impl Serialize,
     max: usize,
+) -> Result<(), FrameError> {
+    write_within(stream, value, max, WRITE_TIMEOUT).await
+}
+
+async fn write_within(
+    stream: &mut (impl AsyncWrite + Unpin),
+    value: &impl Serialize,
+    max: usize,
+    patience: Duration,
 ) -> Result<(), FrameError> {
     let json = serde_json::to_vec(value).map_err(|_| FrameError::Malformed)?;
     if json.len() > max {
@@ -174,8 +196,12 @@ pub(super) async fn write(
     let mut frame = Vec::with_capacity(4 + json.len());
     frame.extend_from_slice(&u32::try_from(json.len()).unwrap_or(u32::MAX).to_be_bytes());
     frame.extend_from_slice(&json);
-    stream.write_all(&frame).await?;
-    Ok(stream.flush().await?)
+    let written = async {
+        stream.write_all(&frame).await?;
+        stream.flush().await
+    };
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    Ok(tokio::time::timeout(patience, written).await.map_err(late)??)
 }
 
 /// A hash as 64 hexadecimal digits.
@@ -211,8 +237,11 @@ pub(super) mod hex {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use futures::io::Cursor;
     use proptest::prelude::*;
+
+    use super::super::tied::{Tied, tests::Stuck};
 
     use super::*;
 
@@ -246,10 +275,14 @@ mod tests {
         assert!(serde_json::from_str::<Answer>(&hash).is_err());
     }
 
-    #[test]
-    fn ids_are_short_and_plain() {
-        assert!(is_id("0a-Z") && is_id(&"x".repeat(64)));
-        assert!(!is_id("") && !is_id(&"x".repeat(65)) && !is_id("a/b") && !is_id("é"));
+    #[tokio::test]
+    async fn nobody_waits_for_ever_for_a_peer_that_takes_nothing() {
+        let (connection, end) = tokio::sync::oneshot::channel::<()>();
+        let mut stuck = Tied::new(Stuck, end.shared());
+        let written = write_within(&mut stuck, &Answer::Done, MAX_FRAME_BYTES, Duration::ZERO).await;
+        let Err(FrameError::Io(error)) = written else { panic!("{written:?}") };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(connection);
     }
 
     proptest! {
