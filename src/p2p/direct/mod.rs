@@ -14,6 +14,7 @@ pub mod config;
 mod journal;
 mod letters;
 mod names;
+mod pieces;
 mod receive;
 mod send;
 mod source;

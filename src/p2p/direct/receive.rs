@@ -1,22 +1,22 @@
 //! A file that arrives: judged, asked about, written, checked, and only then put where others see it.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{AsyncRead, AsyncReadExt, FutureExt};
+use futures::{AsyncRead, AsyncReadExt};
 use libp2p::PeerId;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Accept;
+use super::pieces::{PATIENCE, Piece, SLOW_PIECE, Turn, fill};
 use super::source::BLOCK;
 use super::store::{Key, Part, Room, reason};
 use super::tied::Stream;
 use super::transfer::{Decision, New, Transfer, TransferState};
 use super::wire::{self, Answer, Begin, FrameError, MAX_FRAME_BYTES, Offer, Reason};
 use super::{Desk, Ending, Promise, blocking, names};
-use crate::control::seats::{Busy, Seat};
+use crate::control::seats::Seat;
 use crate::p2p::event::Event;
 use crate::p2p::handle::Direction;
 use crate::p2p::metrics::Refused;
@@ -28,22 +28,14 @@ const OFFER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const ASK_FOR: Duration = Duration::from_secs(600);
 /// For the sender to compare what we have with its file: it reads all of that.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(120);
-/// Longest silence of a sender.
-pub(super) const IDLE: Duration = Duration::from_secs(30);
-/// The least that is read at once, unless the sender has come to its end.
-const PIECE: usize = BLOCK / 4;
-/// A sender that needs longer than this for a piece holds a place that others could use.
-const SLOWEST_PIECE: Duration = Duration::from_secs(60);
-/// One that needs longer than this for a piece gives way when others do need its place.
-const SLOW_PIECE: Duration = Duration::from_secs(2);
 /// Bytes a second that a sender reads at least of its own disk, while it compares.
-const SLOWEST_DISK: u64 = 32 * 1024 * 1024;
+const SLOWEST_DISK: f64 = 32.0 * 1024.0 * 1024.0;
 /// How long a refused sender may go on before it has read the refusal.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How a file that was to arrive did not.
 #[derive(Debug)]
-enum Stop {
+pub(super) enum Stop {
     /// It is not wanted, or not any more; the sender is told.
     Refuse(Reason),
     /// Others have its place. What is there stays for the sender's next try.
@@ -247,7 +239,7 @@ impl Desk {
                 if let Err(error) = blocking(move || store.consent(&key)).await {
                     tracing::warn!(%error, "that a file is wanted could not be written down");
                 }
-                self.interrupted(transfer, offered, Reason::Busy.here());
+                self.interrupt(transfer, offered, Reason::Busy.here());
                 return Err(Some(Reason::Busy));
             }
             (Err(reason), known) => {
@@ -278,12 +270,12 @@ impl Desk {
             }
             Err(Stop::Later) => {
                 drop(claim);
-                self.interrupted(&transfer, offered, "others have its place");
+                self.interrupt(&transfer, offered, "others have its place");
                 Err(Some(Reason::Busy))
             }
             Err(Stop::Broken(why)) => {
                 drop(claim);
-                self.interrupted(&transfer, offered, &why);
+                self.interrupt(&transfer, offered, &why);
                 Err(None)
             }
             Err(Stop::Refuse(reason)) => {
@@ -311,7 +303,7 @@ impl Desk {
         })
     }
 
-    fn interrupted(&self, transfer: &Transfer, offered: &Offered, why: &str) {
+    fn interrupt(&self, transfer: &Transfer, offered: &Offered, why: &str) {
         transfer.keep(offered.key.clone());
         self.failed(transfer, format!("interrupted: {why}; it goes on when the sender tries again"));
     }
@@ -379,13 +371,13 @@ impl Desk {
                 tokio::time::timeout(ASK_FOR, free).await.map_err(|_| Stop::Later)?
             }
         };
-        let mut turn = Turn { place: &place, give_way, busy: None };
+        let mut turn = Turn::new(&place, give_way);
         // A newcomer has nothing to lose yet. Whoever has sent something before reads that again.
-        let reading = Duration::from_secs(part.length() / SLOWEST_DISK);
+        let reading = Duration::from_secs_f64(part.length() as f64 / SLOWEST_DISK);
         if part.length() > 0 {
             turn.goes_on();
         }
-        let begin = turn.wait(reading + SLOW_PIECE, agree(stream, &part)).await?;
+        let begin = turn.wait(reading, agree(stream, &part)).await?;
         match begin.offset {
             same if same == part.length() => {}
             0 => part.restart().map_err(unwritten)?,
@@ -397,7 +389,8 @@ impl Desk {
         while part.length() < offered.size {
             let left = usize::try_from(offered.size - part.length()).unwrap_or(usize::MAX);
             let wanted = left.min(BLOCK);
-            let count = turn.wait(SLOW_PIECE, fill(stream, &mut block[..wanted], PATIENCE)).await?;
+            let piece = async { Ok(fill(stream, &mut block[..wanted], PATIENCE).await) };
+            let Piece { count, end } = turn.wait(SLOW_PIECE, piece).await?;
             turn.goes_on();
             // Nothing ends this before it is written: the next try begins where it ends.
             let written;
@@ -409,6 +402,9 @@ impl Desk {
             written.map_err(unwritten)?;
             self.instruments.file_bytes_received.add(count as u64, &[]);
             self.report(transfer, part.length());
+            if let Some(why) = end {
+                return Err(Stop::Broken(why));
+            }
         }
         if part.hash() != offered.sha256 {
             return Err(Stop::Refuse(Reason::Damaged));
@@ -423,39 +419,6 @@ impl Desk {
     }
 }
 
-/// The place of a file that is arriving. It is idle, so that others can have it, when the sender keeps it waiting.
-struct Turn<'a> {
-    place: &'a Arc<Seat<PeerId>>,
-    give_way: &'a CancellationToken,
-    busy: Option<Busy<PeerId>>,
-}
-
-impl Turn<'_> {
-    fn goes_on(&mut self) {
-        self.busy.get_or_insert_with(|| self.place.busy());
-    }
-
-    /// Waits for the sender, who is late after `quick`. Ends when others have the place.
-    async fn wait<T>(
-        &mut self,
-        quick: Duration,
-        work: impl Future<Output = Result<T, Stop>>,
-    ) -> Result<T, Stop> {
-        let late = async {
-            tokio::time::sleep(quick).await;
-            self.busy = None;
-            self.give_way.cancelled().await;
-        };
-        // What has come is taken before anybody is late.
-        tokio::select! {
-            biased;
-            done = work => done,
-            () = self.give_way.cancelled() => Err(Stop::Later),
-            () = late => Err(Stop::Later),
-        }
-    }
-}
-
 /// Agrees with the sender on where it begins.
 async fn agree(stream: &mut Stream, part: &Part) -> Result<Begin, Stop> {
     let accept = Answer::Accept { offset: part.length(), prefix: part.hash() };
@@ -463,129 +426,4 @@ async fn agree(stream: &mut Stream, part: &Part) -> Result<Begin, Stop> {
     let begin = wire::read::<Begin>(stream, MAX_FRAME_BYTES);
     let late = |_| Stop::Broken("the sender does not begin".to_owned());
     Ok(tokio::time::timeout(BEGIN_TIMEOUT, begin).await.map_err(late)??)
-}
-
-/// How long a sender is waited for.
-#[derive(Debug, Clone, Copy)]
-struct Patience {
-    /// For anything.
-    silence: Duration,
-    /// For a [`PIECE`].
-    piece: Duration,
-}
-
-const PATIENCE: Patience = Patience { silence: IDLE, piece: SLOWEST_PIECE };
-
-/// Reads into `block` what comes. Larger pieces are cheaper to write, so it waits for some; but nothing that has come is lost when the
-/// sender goes.
-async fn fill(
-    stream: &mut (impl AsyncRead + Unpin),
-    block: &mut [u8],
-    patience: Patience,
-) -> Result<usize, Stop> {
-    let begun = Instant::now();
-    let mut count = 0;
-    while count < block.len().min(PIECE) {
-        if count > 0 && begun.elapsed() >= patience.piece {
-            return Err(Stop::Broken("the sender is too slow".to_owned()));
-        }
-        let why = match tokio::time::timeout(patience.silence, stream.read(&mut block[count..])).await {
-            Ok(Ok(more @ 1..)) => {
-                count += more;
-                continue;
-            }
-            // What was read stays; the next look at the stream ends like this one.
-            _ if count > 0 => break,
-            Ok(Ok(_)) => "the sender has stopped".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("nothing came for {} s", patience.silence.as_secs()),
-        };
-        return Err(Stop::Broken(why));
-    }
-    while count < block.len() {
-        match stream.read(&mut block[count..]).now_or_never() {
-            Some(Ok(more @ 1..)) => count += more,
-            _ => break,
-        }
-    }
-    Ok(count)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use futures::io::Cursor;
-
-    use super::super::tied::tests::Stuck;
-    use super::*;
-    use crate::control::seats::Seats;
-
-    /// Gives a byte whenever it is asked.
-    struct Drops;
-
-    impl AsyncRead for Drops {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            buffer: &mut [u8],
-        ) -> Poll<io::Result<usize>> {
-            buffer[0] = b'x';
-            Poll::Ready(Ok(1))
-        }
-    }
-
-    fn why<T>(stopped: Result<T, Stop>) -> String {
-        match stopped {
-            Err(Stop::Broken(why)) => why,
-            Err(other) => panic!("{other:?}"),
-            Ok(_) => panic!("it went on"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_sender_has_a_minute_for_sixteen_kibibytes_and_half_of_one_for_a_byte() {
-        assert_eq!((PIECE, PATIENCE.piece), (16 * 1024, Duration::from_secs(60)));
-        assert_eq!(PATIENCE.silence, Duration::from_secs(30));
-        let mut block = vec![0; BLOCK];
-        // However small the pieces are in which it comes.
-        assert!(fill(&mut Drops, &mut block, PATIENCE).await.unwrap() >= PIECE);
-        let hasty = Patience { piece: Duration::ZERO, ..PATIENCE };
-        assert_eq!(why(fill(&mut Drops, &mut block, hasty).await), "the sender is too slow");
-        let silence = Patience { silence: Duration::ZERO, ..PATIENCE };
-        assert_eq!(why(fill(&mut Stuck, &mut block, silence).await), "nothing came for 0 s");
-        // The last piece, and what came before the end, are as long as they are.
-        assert_eq!(fill(&mut Drops, &mut [0; 7], PATIENCE).await.unwrap(), 7);
-        let mut last = Cursor::new(b"words");
-        assert_eq!(fill(&mut last, &mut block, PATIENCE).await.unwrap(), 5);
-        assert_eq!(why(fill(&mut last, &mut block, PATIENCE).await), "the sender has stopped");
-    }
-
-    #[tokio::test]
-    async fn a_place_that_others_need_is_left_at_once() {
-        let give_way = CancellationToken::new();
-        let (mut silent, mut block) = (Stuck, vec![0; BLOCK]);
-        let places = Seats::new(1, 1);
-        let first = PeerId::random();
-        let place = places.take(first, give_way.clone()).seat().unwrap();
-        let mut turn = Turn { place: &place, give_way: &give_way, busy: None };
-        turn.goes_on();
-        // As long as it is not late, nobody gets its place.
-        let newcomer = || places.take(PeerId::random(), CancellationToken::new()).seat();
-        let quick = turn.wait(IDLE, fill(&mut Drops, &mut block, PATIENCE)).await.unwrap();
-        assert!(quick > 0 && newcomer().is_none() && turn.busy.is_some());
-        let waiting = turn.wait(Duration::ZERO, fill(&mut silent, &mut block, PATIENCE));
-        let takes_it = async {
-            loop {
-                if let Some(taken) = newcomer() {
-                    return taken;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let (waited, _taken) = futures::join!(waiting, takes_it);
-        assert!(matches!(waited, Err(Stop::Later)), "{waited:?}");
-        assert!(turn.busy.is_none());
-    }
 }

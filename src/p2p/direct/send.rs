@@ -9,7 +9,8 @@ use libp2p::PeerId;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::journal::{self, Entry};
-use super::receive::{ASK_FOR, IDLE};
+use super::pieces::IDLE;
+use super::receive::ASK_FOR;
 use super::source::{BLOCK, Source, SourceError};
 use super::streams::FILES;
 use super::tied::Stream;
