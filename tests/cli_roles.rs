@@ -143,7 +143,7 @@ fn a_certificate_that_is_not_there_ends_a_node_at_once_and_for_good() {
 /// As many peers as a node would refuse, and none is trimmed: a bootnode by itself has a bootnode's limits.
 #[test]
 fn a_bootnode_by_itself_admits_many() {
-    // Above the 48 connections that a node takes with its defaults.
+    // Above the 32 connections that a node takes with its defaults.
     const PEERS: usize = 60;
     let folder = Folder::new();
     let boot = start(&folder, "bootnode", &[]);

@@ -24,9 +24,12 @@ pub enum NodeRole {
     Node,
 }
 
+/// Fewest connections that a node may have by default, whatever `high_peers` is.
+const FEWEST: u32 = 16;
+
 /// Connections of a node, all together; see [`Limits::total_connections`].
 pub(super) fn max_connections(config: &NodeConfig) -> u32 {
-    config.limits.total_connections.unwrap_or_else(|| config.high_peers.saturating_mul(2).saturating_add(16))
+    config.limits.total_connections.unwrap_or_else(|| config.high_peers.saturating_mul(2).max(FEWEST))
 }
 
 /// One author's rate, in the tokens of [`cost_of`]. The defaults: a person types one message a second, a script may send a page

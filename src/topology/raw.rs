@@ -178,7 +178,7 @@ tables! {
         /// How many connections it makes at once.
         #[schemars(extend("default" = 24))]
         pending_outbound: Integer<1, 10_000>,
-        /// How many connections it has, all together. Default: twice the mark `high` and 16.
+        /// How many connections it has, all together. Default: twice the mark `high`, but not less than 16.
         total_connections: Integer<1, 100_000>,
         /// How many of them with one peer.
         #[schemars(extend("default" = 2))]

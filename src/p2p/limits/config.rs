@@ -17,7 +17,8 @@ pub struct Limits {
     /// Connections that we are making at once. Default 24: the manager dials at most [`MAX_DIALS`](crate::p2p::peers::MAX_DIALS),
     /// the rest is for `connect` commands.
     pub pending_outbound: u32,
-    /// Connections, all together. Default twice `high_peers` and 16, since new ones live for a while before the node trims.
+    /// Connections, all together. Default twice `high_peers`, but not less than 16: new ones live for a while before the node trims. The first of
+    /// a swarm that starts together would otherwise hold thirty and more for a moment, and keep the memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_connections: Option<u32>,
     /// Connections with one peer. Default 2: one, and a second for the moment when both sides dialled each other.
