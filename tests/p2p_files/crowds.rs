@@ -233,6 +233,30 @@ async fn an_interrupted_file_can_be_cancelled() {
 }
 
 #[tokio::test]
+async fn a_sender_takes_back_its_own_file_and_nobody_elses() {
+    let receiver = always().await;
+    let (mut rogue, mut other) = (Rogue::at(&receiver).await, Rogue::at(&receiver).await);
+    let mut got = receiver.handle.subscribe_events().unwrap();
+    let content = content(1_000);
+    let mut offer = offer("a.txt", 1_000, &content);
+    let mut stream = rogue.open(FILES).await;
+    say(&mut stream, &offer).await;
+    begin(&mut stream).await;
+    stream.write_all(&content[..400]).await.unwrap();
+    stream.close().await.unwrap();
+    let broken = ended(&mut got).await;
+    offer["withdrawn"] = json!(true);
+    for (who, left) in [(&mut other, 1), (&mut rogue, 0)] {
+        let mut stream = who.open(FILES).await;
+        say(&mut stream, &offer).await;
+        assert_eq!(hear(&mut stream).await.unwrap()["answer"], "done");
+        assert_eq!(parts(&receiver), left);
+    }
+    let end = ended(&mut got).await;
+    assert_eq!((end.id, end.reason.as_deref()), (broken.id, Some("the sender offers it no more")));
+}
+
+#[tokio::test]
 async fn another_file_under_the_same_id_is_another_offer() {
     let receiver = always().await;
     let mut rogue = Rogue::at(&receiver).await;

@@ -192,6 +192,31 @@ async fn a_file_that_is_written_to_meanwhile_is_not_delivered() {
 }
 
 #[tokio::test]
+async fn a_file_that_its_sender_gives_up_leaves_nothing() {
+    for truncate in [false, true] {
+        let receiver = always().await;
+        let sender = connected_to(&receiver).await;
+        let path = write(sender.folder.path(), "big", &content(24 * 1024 * 1024));
+        let mut sent = sender.handle.subscribe_events().unwrap();
+        let begun = sender.handle.send_file(receiver.handle.peer_id(), &path).await.unwrap();
+        eventually("a part of it is there", || async { arrived(&receiver) > 512 * 1024 }).await;
+        if truncate {
+            fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        } else {
+            sender.handle.cancel_file(begun.id).unwrap();
+        }
+        assert_eq!(ended(&mut sent).await.state, TransferState::Failed);
+        eventually("the receiver knows", || async {
+            let all = receiver.handle.transfers();
+            all.iter().any(|info| info.reason.as_deref() == Some("the sender offers it no more"))
+        })
+        .await;
+        eventually("nothing of it is left", || async { parts(&receiver) == 0 }).await;
+        assert!(names(&receiver).is_empty());
+    }
+}
+
+#[tokio::test]
 async fn each_side_is_told_in_its_own_words_why_a_file_did_not_come() {
     let receiver = taker(FilesConfig { max_total: 4_999, ..FilesConfig::default() }).await;
     let sender = connected_to(&receiver).await;

@@ -13,7 +13,7 @@ use super::pieces::{PATIENCE, Piece, SLOW_PIECE, Turn, fill};
 use super::source::BLOCK;
 use super::store::{Key, Part, Room, reason};
 use super::tied::Stream;
-use super::transfer::{Decision, New, Transfer, TransferState};
+use super::transfer::{Decision, New, Transfer, TransferState, WITHDRAWN};
 use super::wire::{self, Answer, Begin, FrameError, MAX_FRAME_BYTES, Offer, Reason};
 use super::{Desk, Ending, Promise, blocking, names};
 use crate::control::seats::Seat;
@@ -79,7 +79,7 @@ struct Offered {
 }
 
 impl Offered {
-    fn new(peer: PeerId, Offer { id, name, size, sha256 }: Offer) -> Self {
+    fn new(peer: PeerId, Offer { id, name, size, sha256, .. }: Offer) -> Self {
         let name = names::safe(&name);
         let key = Key::new(peer, &sha256, size, &name);
         Self { peer, id, name, size, sha256, key }
@@ -122,6 +122,9 @@ impl Desk {
     ) {
         let read = wire::read::<Offer>(&mut stream, MAX_FRAME_BYTES);
         let answer = match tokio::time::timeout(OFFER_TIMEOUT, read).await {
+            Ok(Ok(offer)) if is_id(&offer.id) && offer.withdrawn => {
+                self.forget(Offered::new(peer, offer)).await
+            }
             Ok(Ok(offer)) if is_id(&offer.id) => {
                 let _busy = seat.busy();
                 match self.judge(&Offered::new(peer, offer), &mut stream).await {
@@ -155,6 +158,27 @@ impl Desk {
             Judgement::Refuse(reason) => return Err(Some(reason)),
         };
         self.take_file(offered, stream, asked).await
+    }
+
+    /// The sender offers it no more: what has arrived is of no use.
+    async fn forget(self: &Arc<Self>, offered: Offered) -> Answer {
+        let (interrupted, arriving) = {
+            let mut shared = self.shared();
+            if !shared.offers.admit(offered.peer, 1, Instant::now()) {
+                return Answer::Refuse { reason: Reason::Busy };
+            }
+            let transfers = &shared.transfers;
+            (transfers.interrupted(offered.peer, &offered.id), transfers.arriving(offered.peer, &offered.id))
+        };
+        if let Some((transfer, _)) = interrupted {
+            self.failed(&transfer, WITHDRAWN);
+        }
+        if let Some(transfer) = arriving {
+            // It removes its part itself.
+            transfer.withdraw();
+        }
+        self.clone().throw_away(offered.key).await;
+        Answer::Done
     }
 
     fn judge_offer(&self, offered: &Offered, begun: bool) -> Judgement {
@@ -205,7 +229,7 @@ impl Desk {
                 Decision::Refused => ("refused", Some(Reason::Declined)),
                 Decision::GaveWay => ("others wait, too; it comes back when the sender tries again", Some(Reason::Busy)),
             },
-            () = transfer.cancel.cancelled() => ("cancelled", Some(Reason::Declined)),
+            () = transfer.cancel.cancelled() => (transfer.cancelled(), Some(Reason::Declined)),
             () = tokio::time::sleep(ASK_FOR) => ("nobody has accepted it in time", Some(Reason::Declined)),
             () = answered => gone,
         };
@@ -285,7 +309,7 @@ impl Desk {
                 drop(claim);
                 if transfer.cancel.is_cancelled() {
                     self.shared().remember(offered.peer, &offered.id, Ending::Unwanted);
-                    self.failed(&transfer, "cancelled");
+                    self.failed(&transfer, transfer.cancelled());
                 } else {
                     self.failed(&transfer, reason.here());
                 }

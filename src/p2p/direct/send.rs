@@ -1,7 +1,7 @@
 //! A file that is sent: hashed, offered, sent from where the receiver wants it, and again after a break.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
@@ -29,6 +29,8 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after the first break; doubles, begins anew whenever something arrived, and ends when the peer is connected again.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// For the peer to hear that a file will not come.
+const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(10);
 /// So long without getting any further, and the file is given up.
 const GIVE_UP: Duration = Duration::from_secs(600);
 
@@ -53,8 +55,10 @@ pub enum SendFileError {
 enum Stop {
     /// Another try may go better.
     Again(String),
-    /// None will.
+    /// None will, since the peer does not want it.
     Never(String),
+    /// None will, since the file is not what it was.
+    Withdrawn(String),
     /// Nobody knows the peer. At the first try most likely a mistake, later one of those things.
     Unknown(String),
 }
@@ -67,7 +71,7 @@ impl From<FrameError> for Stop {
 
 impl From<SourceError> for Stop {
     fn from(error: SourceError) -> Self {
-        Stop::Never(error.to_string())
+        Stop::Withdrawn(error.to_string())
     }
 }
 
@@ -160,15 +164,18 @@ impl Desk {
         source: Result<Source, SourceError>,
         since: Since,
     ) {
+        // What the peer knows of.
+        let offered = OnceLock::new();
         let outcome = match source {
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Failed::Ours(error.to_string())),
             Ok(source) => tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                () = transfer.cancel.cancelled() => Err("cancelled".to_owned()),
-                outcome = self.deliver(&transfer, &entry, source, since) => outcome,
+                () = transfer.cancel.cancelled() => Err(Failed::Ours("cancelled".to_owned())),
+                outcome = self.deliver(&transfer, &entry, source, since, &offered) => outcome,
             },
         };
+        let peer = entry.peer;
         let folder = self.journal.clone();
         blocking(move || journal::remove(&folder, &entry.id)).await;
         match outcome {
@@ -178,8 +185,24 @@ impl Desk {
                 transfer.progress(info.size, Instant::now());
                 self.announce(Event::FileSent(transfer.set(TransferState::Done, None)));
             }
-            Err(reason) => self.failed(&transfer, reason),
+            Err(Failed::Theirs(reason)) => self.failed(&transfer, reason),
+            Err(Failed::Ours(reason)) => {
+                self.failed(&transfer, reason);
+                if let Some(offer) = offered.into_inner() {
+                    let told = tokio::time::timeout(WITHDRAW_TIMEOUT, self.withdraw(peer, offer));
+                    let _ = self.stop.run_until_cancelled(told).await;
+                }
+            }
         }
+    }
+
+    /// Tells the peer that the file will not come. One that cannot be told throws away what it has after some days.
+    async fn withdraw(&self, peer: PeerId, offer: Offer) -> Result<(), Stop> {
+        let mut stream = self.stream_to(peer, FILES).await?;
+        let offer = Offer { withdrawn: true, ..offer };
+        wire::write(&mut stream, &offer, MAX_FRAME_BYTES).await?;
+        wire::read::<Answer>(&mut stream, MAX_FRAME_BYTES).await?;
+        Ok(())
     }
 
     /// Tries until the file is there, is refused, or nothing has moved for too long.
@@ -189,15 +212,16 @@ impl Desk {
         entry: &Entry,
         source: Source,
         since: Since,
-    ) -> Result<(), String> {
+        offered: &OnceLock<Offer>,
+    ) -> Result<(), Failed> {
         let size = source.size();
         let (source, hash) = {
             let (_ends_with_this, over) = ends_with_this();
             with(source, move |source| source.hash(size, &over)).await
         };
-        let sha256 = hash.map_err(|error| error.to_string())?;
+        let sha256 = hash.map_err(|error| Failed::Ours(error.to_string()))?;
         let name = transfer.info().name;
-        let offer = Offer { id: entry.id.clone(), name, size, sha256 };
+        let offer = Offer { id: entry.id.clone(), name, size, sha256, withdrawn: false };
         let mut slot = Some(source);
         let mut furthest = 0;
         let mut pause = FIRST_PAUSE;
@@ -205,10 +229,11 @@ impl Desk {
         let mut known = since == Since::Before;
         loop {
             transfer.set(TransferState::Connecting, None);
-            let reason = match self.attempt(transfer, entry.peer, &offer, &mut slot).await {
+            let reason = match self.attempt(transfer, entry.peer, &offer, &mut slot, offered).await {
                 Ok(()) => return Ok(()),
-                Err(Stop::Never(reason)) => return Err(reason),
-                Err(Stop::Unknown(reason)) if !known => return Err(reason),
+                Err(Stop::Never(reason)) => return Err(Failed::Theirs(reason)),
+                Err(Stop::Withdrawn(reason)) => return Err(Failed::Ours(reason)),
+                Err(Stop::Unknown(reason)) if !known => return Err(Failed::Theirs(reason)),
                 Err(Stop::Unknown(reason) | Stop::Again(reason)) => reason,
             };
             known = true;
@@ -219,13 +244,13 @@ impl Desk {
                 give_up = Instant::now() + GIVE_UP;
             }
             if Instant::now() > give_up {
-                return Err(reason);
+                return Err(Failed::Theirs(reason));
             }
             if slot.is_none() {
                 // It was lost with a thread that read from it when the try ended.
                 let path = entry.path.clone();
-                let source =
-                    blocking(move || Source::open(&path)).await.map_err(|error| error.to_string())?;
+                let source = blocking(move || Source::open(&path)).await;
+                let source = source.map_err(|error| Failed::Ours(error.to_string()))?;
                 slot = Some(source);
             }
             tracing::debug!(peer = %entry.peer, reason, ?pause, "a file could not be sent; trying again");
@@ -244,10 +269,12 @@ impl Desk {
         peer: PeerId,
         offer: &Offer,
         slot: &mut Option<Source>,
+        offered: &OnceLock<Offer>,
     ) -> Result<(), Stop> {
         let mut stream = self.stream_to(peer, FILES).await?;
         // What was told of the connection that the stream is on.
         let _ = transfer.peer_is_back.notified().now_or_never();
+        let _ = offered.set(offer.clone());
         wire::write(&mut stream, offer, MAX_FRAME_BYTES).await?;
         let (offset, prefix) = loop {
             let waiting = transfer.info().state == TransferState::Waiting;
@@ -352,6 +379,14 @@ impl Desk {
         let verdict = tokio::time::timeout(CONFIRM_TIMEOUT, confirmed).await.map_err(silent)?;
         judged(verdict)
     }
+}
+
+/// Why a file was not sent.
+enum Failed {
+    /// The peer does not want it, or is not there.
+    Theirs(String),
+    /// Somebody here has cancelled it, or it is not what it was.
+    Ours(String),
 }
 
 /// When somebody asked for a file to be sent.

@@ -1,7 +1,7 @@
 //! Files on their way, in both directions: what is known of each, and how many there may be.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,9 @@ pub struct TransferInfo {
     pub saved_as: Option<String>,
 }
 
+/// Why a file does not arrive that its sender has cancelled, or cannot read any more.
+pub(super) const WITHDRAWN: &str = "the sender offers it no more";
+
 /// What becomes of an offer that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -100,8 +103,10 @@ pub(super) struct Transfer {
     /// The part of a file that is kept for the sender's next try.
     part: Mutex<Option<Key>>,
     decision: watch::Sender<Option<Decision>>,
-    /// Somebody here ends it. That the node stops is no such end.
+    /// Somebody ends it. That the node stops is no such end.
     pub(super) cancel: CancellationToken,
+    /// … and it was the sender.
+    withdrawn: AtomicBool,
     /// Tells the sender not to wait for its next try.
     pub(super) peer_is_back: Notify,
 }
@@ -147,6 +152,17 @@ impl Transfer {
     /// What is kept of it, from now on by somebody else.
     pub(super) fn take_part(&self) -> Option<Key> {
         lock(&self.part).take()
+    }
+
+    /// The sender offers it no more.
+    pub(super) fn withdraw(&self) {
+        self.withdrawn.store(true, Relaxed);
+        self.cancel.cancel();
+    }
+
+    /// Who has ended it, in words.
+    pub(super) fn cancelled(&self) -> &'static str {
+        if self.withdrawn.load(Relaxed) { WITHDRAWN } else { "cancelled" }
     }
 
     /// Whether nobody has decided yet.
@@ -219,6 +235,7 @@ impl Table {
             part: Mutex::default(),
             decision: watch::Sender::new(None),
             cancel: CancellationToken::new(),
+            withdrawn: AtomicBool::new(false),
             peer_is_back: Notify::new(),
         });
         self.entries.insert(id, transfer.clone());
@@ -259,6 +276,16 @@ impl Table {
         let is = |transfer: &&Arc<Transfer>| transfer.offer == offer && lock(&transfer.info).peer == peer;
         let mut tries = self.entries.values().rev().filter(is);
         tries.find_map(|transfer| Some((transfer.clone(), transfer.take_part()?)))
+    }
+
+    /// What arrives or is offered under this id now.
+    pub(super) fn arriving(&self, peer: PeerId, offer: &str) -> Option<Arc<Transfer>> {
+        let is = |transfer: &&Arc<Transfer>| {
+            let info = lock(&transfer.info);
+            (transfer.offer == offer && info.peer == peer)
+                && (info.direction == Direction::Inbound && !info.state.is_over())
+        };
+        self.entries.values().find(is).cloned()
     }
 
     /// Tells what is being sent to `peer` that it is connected.

@@ -8,6 +8,8 @@
 //!                                → Begin with that offset, or 0 where the hash is another
 //!                                → the bytes from there to the end
 //!                                ← Done, or Refuse at any time
+//!                               → Offer, withdrawn
+//!                               ← Done
 //! ```
 
 use std::io;
@@ -53,6 +55,9 @@ pub(super) struct Offer {
     pub(super) size: u64,
     #[serde(with = "hex")]
     pub(super) sha256: Hash,
+    /// It is offered no more; the answer is `Done`, and there is nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) withdrawn: bool,
 }
 
 /// What the receiver says.
@@ -247,8 +252,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_comes_back_as_it_was() {
-        let offer =
-            Offer { id: "a-1".into(), name: "über \u{0}.txt".into(), size: u64::MAX, sha256: [0xab; 32] };
+        let offer = Offer {
+            id: "a-1".into(),
+            name: "über \u{0}.txt".into(),
+            size: u64::MAX,
+            sha256: [0xab; 32],
+            withdrawn: false,
+        };
         let mut bytes = Vec::new();
         write(&mut bytes, &offer, MAX_FRAME_BYTES).await.unwrap();
         assert_eq!(read::<Offer>(&mut Cursor::new(&bytes), MAX_FRAME_BYTES).await.unwrap(), offer);
