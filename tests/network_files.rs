@@ -122,9 +122,10 @@ fn a_file_survives_the_receivers_sudden_end() {
     assert_eq!(status, 200, "{sent}");
     let mut killed_at = 0;
     for _ in 0..2 {
+        let enough = killed_at + somewhere() / 4;
         killed_at = wait_for("a part of it has arrived", || {
             let bytes = arrived(&folder);
-            (bytes > killed_at + somewhere() / 4).then_some(bytes)
+            (bytes > enough).then_some(bytes)
         });
         receiver.signal(Signal::SIGKILL);
         receiver.wait_exit();
@@ -161,9 +162,10 @@ fn a_file_survives_the_senders_sudden_end() {
         .expect("the binary starts");
     let mut killed_at = 0;
     for _ in 0..2 {
+        let enough = killed_at + somewhere() / 4;
         killed_at = wait_for("a part of it has arrived", || {
             let bytes = arrived(&folder);
-            (bytes > killed_at + somewhere() / 4).then_some(bytes)
+            (bytes > enough).then_some(bytes)
         });
         sender.signal(Signal::SIGKILL);
         sender.wait_exit();
@@ -194,7 +196,7 @@ fn state(role: &Role) -> Option<String> {
 #[test]
 fn a_file_survives_that_its_receiver_is_restarted_again_and_again() {
     let folder = Folder::new();
-    let content = content(2 * BYTES);
+    let content = content(4 * BYTES);
     fs::write(folder.path("big.bin"), &content).expect("writable");
     let mut receiver = start(&folder, "receiver", ANY, "ask", &[]);
     let (id, at) = (peer_id(&receiver), address(&receiver));
@@ -217,10 +219,8 @@ fn a_file_survives_that_its_receiver_is_restarted_again_and_again() {
     // From here on nobody is asked again, and nothing comes twice.
     let mut stopped_at = 0;
     for _ in 0..5 {
-        wait_for("more of it has arrived", || {
-            let bytes = arrived(&folder);
-            (bytes > stopped_at + somewhere() / 4).then_some(())
-        });
+        let enough = stopped_at + somewhere() / 4;
+        wait_until("more of it has arrived", || arrived(&folder) > enough);
         stop(&mut receiver);
         stopped_at = arrived(&folder);
         assert!(stopped_at > 0, "what has arrived stays");
@@ -236,7 +236,7 @@ fn a_file_survives_that_its_receiver_is_restarted_again_and_again() {
 #[test]
 fn a_file_survives_that_its_sender_is_restarted_again_and_again() {
     let folder = Folder::new();
-    let content = content(2 * BYTES);
+    let content = content(4 * BYTES);
     fs::write(folder.path("big.bin"), &content).expect("writable");
     let receiver = start(&folder, "receiver", ANY, "always", &[]);
     let (id, at) = (peer_id(&receiver), address(&receiver));
@@ -249,10 +249,8 @@ fn a_file_survives_that_its_sender_is_restarted_again_and_again() {
     sender = start(&folder, "sender", ANY, "never", &["--bootnode", &at]);
     let mut stopped_at = 0;
     for _ in 0..5 {
-        wait_for("more of it has arrived", || {
-            let bytes = arrived(&folder);
-            (bytes > stopped_at + somewhere() / 4).then_some(())
-        });
+        let enough = stopped_at + somewhere() / 4;
+        wait_until("more of it has arrived", || arrived(&folder) > enough);
         stop(&mut sender);
         stopped_at = arrived(&folder);
         assert!(stopped_at > 0, "what has arrived stays");

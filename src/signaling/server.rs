@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -149,11 +149,7 @@ impl Desk {
             return http::error(StatusCode::NOT_FOUND, "not_found", &message);
         }
         if request.method() != Method::GET {
-            let message = "only GET is served here";
-            return with(
-                http::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message),
-                [(ALLOW, HeaderValue::from_static("GET"))],
-            );
+            return http::wrong_method("GET");
         }
         if health {
             return http::text(StatusCode::OK, "ok\n");

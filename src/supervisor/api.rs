@@ -54,6 +54,11 @@ async fn answer(request: Request<Incoming>, handle: Handle) -> Response<Body> {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let query = Query(request.uri().query().unwrap_or_default());
     let (get, post) = (request.method() == Method::GET, request.method() == Method::POST);
+    if let ["v1", "status" | "down"] | ["v1", "processes", _] = path.as_slice()
+        && let Err(reply) = query.knows(&[])
+    {
+        return *reply;
+    }
     match (request.method(), path.as_slice()) {
         (_, ["v1", "status" | "logs"] | ["v1", "processes", _]) if !get => http::wrong_method("GET"),
         (_, ["v1", "down"] | ["v1", "processes", _, _]) if !post => http::wrong_method("POST"),
@@ -233,12 +238,14 @@ impl<'a> Query<'a> {
     fn knows(&self, keys: &[&str]) -> Result<(), Box<Response<Body>>> {
         for pair in self.0.split('&').filter(|pair| !pair.is_empty()) {
             let (name, valued) = pair.split_once('=').map_or((pair, false), |(name, _)| (name, true));
-            if keys.contains(&name) && valued {
+            let twice = name != "process" && self.all(name).nth(1).is_some();
+            if keys.contains(&name) && valued && !twice {
                 continue;
             }
             let hint = if valued { hint(name, keys.iter().copied()) } else { String::new() };
-            let known = keys.join(", ");
-            let message = format!("{pair} is no parameter and its value{hint} (there are: {known})");
+            let known = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+            let message =
+                format!("{pair} is no parameter with its value, or stands twice{hint} (there are: {known})");
             return Err(Box::new(http::error(StatusCode::BAD_REQUEST, "bad_query", &message)));
         }
         Ok(())

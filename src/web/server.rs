@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use opentelemetry::KeyValue;
@@ -151,12 +151,7 @@ struct Known<'a> {
 fn answer(request: &Request<Incoming>, known: &Known<'_>) -> Response<Body> {
     let mut response = match *request.method() {
         Method::GET | Method::HEAD => content(request.uri().path(), request.headers(), known),
-        _ => {
-            let message = "only GET and HEAD are served here";
-            let mut refusal = http::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            refusal
-        }
+        _ => http::wrong_method("GET, HEAD"),
     };
     headers::protect(response.headers_mut(), request.headers(), known.signaling);
     if request.method() == Method::HEAD { without_body(response) } else { response }

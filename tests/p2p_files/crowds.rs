@@ -1,6 +1,6 @@
 //! Names cost a stranger nothing: several of them at once shut nobody out, and what one peer may have is a share.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::AsyncWriteExt;
 use hippius::p2p::TransferState;
@@ -46,12 +46,17 @@ async fn silent_streams_of_many_names_make_room_for_others() {
     let receiver = always().await;
     let mut crowd = crowd(&receiver, 6).await;
     let mut silent = Vec::new();
-    for protocol in [FILES, MESSAGES].into_iter().cycle().take(20) {
+    let begun = Instant::now();
+    for protocol in [FILES, MESSAGES].into_iter().cycle() {
         for rogue in &mut crowd {
             silent.push(rogue.open(protocol.clone()).await);
         }
+        // However slow this machine is, and silent streams end by themselves meanwhile.
+        if receiver.refused("stream").await >= 52 {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "those too many are refused");
     }
-    eventually("those too many are refused", || async { receiver.refused("stream").await >= 120 - 68 }).await;
     for _ in 0..3 {
         assert_serves(&receiver).await;
     }
@@ -95,7 +100,8 @@ async fn files_that_hardly_come_make_room_for_others() {
     running(&receiver, 4).await;
     assert_serves(&receiver).await;
     assert_eq!(in_state(&receiver, TransferState::Running), 3, "one place was enough");
-    assert_eq!(parts(&receiver), 4, "what had come stays");
+    assert_eq!(parts(&receiver), 4);
+    assert!(arrived(&receiver) > 0, "what had come stays");
     drops.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

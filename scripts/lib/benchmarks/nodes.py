@@ -1,5 +1,6 @@
 """What a hundred nodes do together: forming the mesh, passing messages on, losing a third of themselves, coming back."""
 
+import collections
 import contextlib
 import ctypes
 import http.client
@@ -72,11 +73,13 @@ def wait_for_meshes(network, names, seconds=60):
 
 
 class Listener(threading.Thread):
-    """Reads the events of many nodes at once: when each message arrived at each."""
+    """Reads the events of many nodes at once: when each message arrived at each. What it has read it looks into only when asked: the
+    nodes need the processor meanwhile."""
 
     def __init__(self, network, names):
         super().__init__(daemon=True)
-        self.arrivals = {}  # message id → {node: time}
+        self.heard = {}  # message id → {node: time}
+        self.unread = collections.deque()  # (time, [node, line begun], bytes)
         self.selector = selectors.DefaultSelector()
         self.lock = threading.Lock()
         self.over = False
@@ -113,13 +116,19 @@ class Listener(threading.Thread):
                 self.selector.unregister(key.fileobj)
             key.fileobj.close()
             return
-        name, rest = key.data
-        lines = (rest + data).split(b"\n")
-        key.data[1] = lines.pop()
-        for line in lines:
-            if b'"type":"message"' in line:
-                found = re.search(rb'"id":"([^"]+)"', line)
-                self.arrivals.setdefault(found[1].decode(), {}).setdefault(name, now)
+        self.unread.append((now, key.data, data))
+
+    def arrivals(self):
+        """{message id: {node: time}} of all that has been read."""
+        while self.unread:
+            now, of, data = self.unread.popleft()
+            lines = (of[1] + data).split(b"\n")
+            of[1] = lines.pop()
+            for line in lines:
+                if b'"type":"message"' in line:
+                    found = re.search(rb'"id":"([^"]+)"', line)
+                    self.heard.setdefault(found[1].decode(), {}).setdefault(of[0], now)
+        return self.heard
 
 
 @contextlib.contextmanager
@@ -167,7 +176,8 @@ def settle(listener, sent, expected, seconds=5):
     """Waits until every message has arrived everywhere, or in vain."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if all(len(listener.arrivals.get(id, {})) >= expected for id in sent):
+        arrivals = listener.arrivals()
+        if all(len(arrivals.get(id, {})) >= expected for id in sent):
             return
         time.sleep(0.05)
 
@@ -244,7 +254,7 @@ def bench_messages(seconds=30, per_second=10):
         duplicates = total(network, "p2p_messages_duplicate_total") - duplicates
         listener.over = True
         # A node does not hear its own messages.
-        latencies = [(at - sent[id][0]) * 1000 for id, arrivals in listener.arrivals.items() if id in sent
+        latencies = [(at - sent[id][0]) * 1000 for id, arrivals in listener.arrivals().items() if id in sent
                      for name, at in arrivals.items() if name != sent[id][1]]
         wanted = len(sent) * (len(names) - 1)
         report(f"{per_second} messages/s of 1 KiB among 100 nodes: delivered", f"{100 * len(latencies) / wanted:.2f} % of {wanted}")
@@ -276,8 +286,9 @@ def bench_loss(rounds=3):
             sent = publish_for(network, rest, 10, 10)
             settle(listener, sent, len(rest) - 1)
             listener.over = True
+            arrivals = listener.arrivals()
             lost = [at - killed for id, (at, author) in sent.items()
-                    if len(set(listener.arrivals.get(id, {})) - {author}) < len(rest) - 1]
+                    if len(set(arrivals.get(id, {})) - {author}) < len(rest) - 1]
             worst.append(max(lost, default=0.0))
     report("20 of 60 nodes SIGKILLed: messages reach all others again after",
            f"median {statistics.median(worst):.2f} s, max {max(worst):.2f} s (n={rounds}; 0: none was lost)")
@@ -308,7 +319,7 @@ def bench_return(rounds=10):
                         listener = Listener(network, [name])
                         listener.start()
                 else:
-                    first = min((at for arrivals in list(listener.arrivals.values()) for at in arrivals.values()), default=None)
+                    first = min((at for arrivals in listener.arrivals().values() for at in arrivals.values()), default=None)
                 time.sleep(0.02)
             if listener:
                 listener.over = True

@@ -42,6 +42,8 @@ pub(super) struct Session {
     last_topic: Option<Topic>,
     /// The network's data folder, where the node stands in one.
     data_dir: Option<PathBuf>,
+    /// The node's process.
+    name: Option<String>,
 }
 
 impl Session {
@@ -56,11 +58,18 @@ impl Session {
         };
         // The socket is `DATA/PROCESS/admin.sock`, unless somebody has put it elsewhere.
         let data_dir = socket.ancestors().nth(2).map(Path::to_owned);
-        Ok(Self { client, last_topic, data_dir })
+        let process = socket.parent().and_then(Path::file_name);
+        let name = process.map(|name| name.to_string_lossy().into_owned());
+        Ok(Self { client, last_topic, data_dir, name })
     }
 
     pub(super) fn data_dir(&self) -> Option<&Path> {
         self.data_dir.as_deref()
+    }
+
+    /// What the node's process is called.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     pub(super) fn client(&self) -> &Client {

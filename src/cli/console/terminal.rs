@@ -48,8 +48,9 @@ pub(super) async fn run(socket: &Path) -> Result<Outcome, ConsoleError> {
     let earlier = session.earlier().await;
     events.skip(&earlier);
     terminal.print(earlier.iter().map(|message| render::earlier(message, true)).collect());
+    lock(&known).nodes = session.node_names().await;
     loop {
-        *lock(&known) = Names { topics: session.topics().await, nodes: session.node_names().await };
+        lock(&known).topics = session.topics().await;
         terminal.prompt(&session);
         let line = loop {
             tokio::select! {

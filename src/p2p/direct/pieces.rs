@@ -44,17 +44,19 @@ impl<'a> Turn<'a> {
         quick: Duration,
         work: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
-        let late = async {
-            tokio::time::sleep(quick).await;
-            self.busy = None;
-            self.give_way.cancelled().await;
-        };
         // What has come is taken before anybody is late.
         tokio::select! {
             biased;
             done = work => done,
-            () = self.give_way.cancelled() => Err(Stop::Later),
-            () = late => Err(Stop::Later),
+            () = self.taken(quick) => Err(Stop::Later),
+        }
+    }
+
+    /// Ends when others have the place, which they can have once the sender is late, after `quick`.
+    pub(super) async fn taken(&mut self, quick: Duration) {
+        if tokio::time::timeout(quick, self.give_way.cancelled()).await.is_err() {
+            self.busy = None;
+            self.give_way.cancelled().await;
         }
     }
 }
@@ -77,20 +79,27 @@ pub(super) struct Piece {
     /// Bytes.
     pub(super) count: usize,
     /// Why nothing will follow.
-    pub(super) end: Option<String>,
+    pub(super) end: Option<Stop>,
 }
 
 /// Reads into `block` what comes. Larger pieces are cheaper to write, so it waits for some; but nothing that has come is lost when the
-/// sender goes.
+/// sender goes, or when others have its place, which is when `taken` ends.
 pub(super) async fn fill(
     stream: &mut (impl AsyncRead + Unpin),
     block: &mut [u8],
     patience: Patience,
+    taken: impl Future<Output = ()>,
 ) -> Piece {
+    tokio::pin!(taken);
     let begun = Instant::now();
     let mut count = 0;
     while count < block.len().min(PIECE) {
-        let why = match tokio::time::timeout(patience.silence, stream.read(&mut block[count..])).await {
+        let read = tokio::select! {
+            biased;
+            read = tokio::time::timeout(patience.silence, stream.read(&mut block[count..])) => read,
+            () = &mut taken => return Piece { count, end: Some(Stop::Later) },
+        };
+        let why = match read {
             Ok(Ok(more @ 1..)) => {
                 count += more;
                 if count >= block.len().min(PIECE) || begun.elapsed() < patience.piece {
@@ -102,7 +111,7 @@ pub(super) async fn fill(
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("nothing came for {} s", patience.silence.as_secs()),
         };
-        return Piece { count, end: Some(why) };
+        return Piece { count, end: Some(Stop::Broken(why)) };
     }
     while count < block.len() {
         match stream.read(&mut block[count..]).now_or_never() {
@@ -115,6 +124,7 @@ pub(super) async fn fill(
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::io;
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -143,28 +153,32 @@ mod tests {
         assert_eq!(PATIENCE.silence, Duration::from_secs(30));
         let mut block = vec![0; BLOCK];
         // However small the pieces are in which it comes.
-        let all = fill(&mut Drops, &mut block, PATIENCE).await;
+        let all = fill(&mut Drops, &mut block, PATIENCE, pending()).await;
         assert!(all.count >= PIECE && all.end.is_none(), "{all:?}");
         let hasty = Patience { piece: Duration::ZERO, ..PATIENCE };
-        let end = |why: &str| Some(why.to_owned());
+        let end = |why: &str| Some(Stop::Broken(why.to_owned()));
         // What has come is kept, and it is the end nevertheless: a byte now and then does not hold a place.
         assert_eq!(
-            fill(&mut Drops, &mut block, hasty).await,
+            fill(&mut Drops, &mut block, hasty, pending()).await,
             Piece { count: 1, end: end("the sender is too slow") }
         );
         let silence = Patience { silence: Duration::ZERO, ..PATIENCE };
         let mut one_byte = (&b"x"[..]).chain(Stuck);
         assert_eq!(
-            fill(&mut one_byte, &mut block, silence).await,
+            fill(&mut one_byte, &mut block, silence, pending()).await,
             Piece { count: 1, end: end("nothing came for 0 s") }
         );
         // The last piece is as long as it is, and so is what came before the end.
-        assert_eq!(fill(&mut Drops, &mut [0; 7], PATIENCE).await, Piece { count: 7, end: None });
+        assert_eq!(fill(&mut Drops, &mut [0; 7], PATIENCE, pending()).await, Piece { count: 7, end: None });
         let mut last = &b"words"[..];
         assert_eq!(
-            fill(&mut last, &mut block, PATIENCE).await,
+            fill(&mut last, &mut block, PATIENCE, pending()).await,
             Piece { count: 5, end: end("the sender has stopped") }
         );
+        // Nor is it lost when others have its place.
+        let mut slow = (&b"some"[..]).chain(Stuck);
+        let left = fill(&mut slow, &mut block, PATIENCE, async {}).await;
+        assert_eq!(left, Piece { count: 4, end: Some(Stop::Later) });
     }
 
     #[tokio::test]
@@ -178,7 +192,7 @@ mod tests {
         turn.goes_on();
         turn.wait(IDLE, async { Ok(()) }).await.unwrap();
         assert!(newcomer().is_none());
-        let waiting = turn.wait(Duration::ZERO, std::future::pending::<Result<(), Stop>>());
+        let waiting = turn.wait(Duration::ZERO, pending::<Result<(), Stop>>());
         let takes_it = async {
             loop {
                 if let Some(taken) = newcomer() {

@@ -34,7 +34,7 @@ const SLOWEST_DISK: f64 = 32.0 * 1024.0 * 1024.0;
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How a file that was to arrive did not.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// It is not wanted, or not any more; the sender is told.
     Refuse(Reason),
@@ -123,6 +123,7 @@ impl Desk {
         let read = wire::read::<Offer>(&mut stream, MAX_FRAME_BYTES);
         let answer = match tokio::time::timeout(OFFER_TIMEOUT, read).await {
             Ok(Ok(offer)) if is_id(&offer.id) && offer.withdrawn => {
+                let _busy = seat.busy();
                 self.forget(Offered::new(peer, offer)).await
             }
             Ok(Ok(offer)) if is_id(&offer.id) => {
@@ -155,7 +156,13 @@ impl Desk {
             Judgement::Take => None,
             Judgement::Ask => Some(self.ask_about(offered, stream).await?),
             Judgement::Have => return Ok(()),
-            Judgement::Refuse(reason) => return Err(Some(reason)),
+            Judgement::Refuse(reason) => {
+                // The configuration has changed since it began.
+                if begun && matches!(reason, Reason::NotAllowed | Reason::TooLarge) {
+                    self.clone().throw_away(offered.key.clone()).await;
+                }
+                return Err(Some(reason));
+            }
         };
         self.take_file(offered, stream, asked).await
     }
@@ -269,6 +276,9 @@ impl Desk {
             (Err(reason), known) => {
                 if let Some(transfer) = known {
                     self.failed(transfer, reason.here());
+                }
+                if reason != Reason::Busy {
+                    self.clone().throw_away(offered.key.clone()).await;
                 }
                 return Err(Some(reason));
             }
@@ -413,8 +423,8 @@ impl Desk {
         while part.length() < offered.size {
             let left = usize::try_from(offered.size - part.length()).unwrap_or(usize::MAX);
             let wanted = left.min(BLOCK);
-            let piece = async { Ok(fill(stream, &mut block[..wanted], PATIENCE).await) };
-            let Piece { count, end } = turn.wait(SLOW_PIECE, piece).await?;
+            let taken = turn.taken(SLOW_PIECE);
+            let Piece { count, end } = fill(stream, &mut block[..wanted], PATIENCE, taken).await;
             turn.goes_on();
             // Nothing ends this before it is written: the next try begins where it ends.
             let written;
@@ -426,8 +436,8 @@ impl Desk {
             written.map_err(unwritten)?;
             self.instruments.file_bytes_received.add(count as u64, &[]);
             self.report(transfer, part.length());
-            if let Some(why) = end {
-                return Err(Stop::Broken(why));
+            if let Some(end) = end {
+                return Err(end);
             }
         }
         if part.hash() != offered.sha256 {

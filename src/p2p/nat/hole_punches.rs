@@ -23,10 +23,11 @@ use crate::token_bucket::{Rate, TokenBucket};
 
 /// Attempts with one peer: a relayed connection has three, and there may be a few of them one after the other.
 const ATTEMPTS: Rate = Rate::one_each(12, Duration::from_secs(10));
-/// … and with all of them, since names cost a stranger nothing.
-const ATTEMPTS_OF_ALL: Rate = Rate::per_second(128, 2);
-/// Addresses of one attempt. A host has an address or two of each kind, IPv4 and IPv6, for TCP and for QUIC.
-const MAX_ADDRESSES: usize = 16;
+/// … and with all of them, since names cost a stranger nothing. The library keeps some 60 bytes of every attempt for ever: a megabyte a day
+/// at the most.
+const ATTEMPTS_OF_ALL: Rate = Rate::one_each(128, Duration::from_secs(5));
+/// Addresses of one attempt: as many as the library itself tells.
+const MAX_ADDRESSES: usize = 20;
 
 /// A dial that a peer wanted and does not get.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -113,7 +114,7 @@ impl NetworkBehaviour for HolePunches {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
-        // Each is an attempt that begins or has failed before it began; the library keeps something of every one for ever.
+        // Each is an attempt that begins, or has failed before it began.
         if !self.may_try(peer, Instant::now()) {
             self.refusals.add(Refused::HolePunch, 1);
             return;

@@ -7,6 +7,7 @@ use libp2p::PeerId;
 use libp2p::swarm::DialError;
 
 use super::connections::describe;
+use super::dials;
 
 /// Dials in vain after which a bootnode that does not answer is told of: it is 2 to 4 s then. Less than that it may be about to start.
 const VAIN_DIALS: u32 = 4;
@@ -16,8 +17,8 @@ const PLACELESS: Duration = Duration::from_secs(10);
 /// See the module's comment.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
-    /// Dials in vain, of each bootnode that is not connected.
-    vain: HashMap<PeerId, u32>,
+    /// Dials in vain, of each bootnode that is not connected, and whether that was told.
+    vain: HashMap<PeerId, (u32, bool)>,
     /// Since when it has been without a place, unless that was told.
     placeless: Placeless,
 }
@@ -34,11 +35,12 @@ enum Placeless {
 impl Complaints {
     /// A dial of a bootnode has failed. Says whether that is to be told.
     pub(super) fn failed(&mut self, bootnode: PeerId, error: &DialError) -> bool {
-        let vain = self.vain.entry(bootnode).or_default();
+        let (vain, told) = self.vain.entry(bootnode).or_default();
         *vain = vain.saturating_add(1);
-        // Whoever answers under another name will go on doing so.
-        let wrong = matches!(error, DialError::WrongPeerId { .. });
-        let tell = if wrong { *vain == 1 } else { *vain == VAIN_DIALS };
+        // Whoever answers under another name will go on doing so; and where nothing answers at all, ten seconds have gone by.
+        let sure = matches!(dials::result(error), "wrong_peer" | "timeout");
+        let tell = !*told && (sure || *vain >= VAIN_DIALS);
+        *told |= tell;
         if tell {
             tracing::warn!(%bootnode, reason = describe(error), "the bootnode is not reached; it will be dialled again");
         }

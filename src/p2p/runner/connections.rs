@@ -130,10 +130,11 @@ impl Runner {
         tracing::debug!(peer = peer.map(tracing::field::display), reason = describe(error), "dial failed");
         if let Some(peer) = peer {
             if self.managed.remove(&id) {
-                if self.manager.is_bootnode(peer) {
+                let outcome = dials::outcome(peer, error);
+                if matches!(outcome, peers::Event::DialFailed(_)) && self.manager.is_bootnode(peer) {
                     self.complaints.failed(peer, error);
                 }
-                self.inbox.push_back(dials::outcome(peer, error));
+                self.inbox.push_back(outcome);
             }
             self.not_found(peer, describe(error));
         }

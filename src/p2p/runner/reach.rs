@@ -172,12 +172,15 @@ impl Runner {
         });
     }
 
-    /// Where this node listens, places at relays included; each address ends in its id.
+    /// Where this node listens, places at relays included; each address ends in its id. Sorted: direct before relayed, then by transport.
     pub(super) fn listening_addresses(&self) -> Vec<Multiaddr> {
         let local = *self.swarm.local_peer_id();
         let mut addresses: Vec<Multiaddr> =
             self.swarm.listeners().filter_map(|address| address.clone().with_p2p(local).ok()).collect();
-        addresses.sort_unstable_by_key(ToString::to_string);
+        addresses.sort_by_cached_key(|address| {
+            let route = Route::of(address).map(|route| (route.relayed, route.transport));
+            (route.is_none(), route, address.to_string())
+        });
         addresses
     }
 

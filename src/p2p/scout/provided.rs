@@ -3,7 +3,7 @@
 //! What is full makes room by forgetting a provider that is connected no more; those that are here keep their places.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::kad::{ProviderRecord, RecordKey};
@@ -16,6 +16,8 @@ pub(super) const MAX_RECORDS: usize = 4_096;
 pub(super) const MAX_OF_PROVIDER: usize = 128;
 /// Providers of one key: Kademlia tells no more of them.
 const MAX_OF_KEY: usize = 20;
+/// Pause between two looks through all records for those that have ended, which live for hours.
+const SWEEP: Duration = Duration::from_secs(60);
 /// A hash of 64 bytes and what says which it is.
 const MAX_KEY_BYTES: usize = 80;
 
@@ -25,6 +27,8 @@ pub(super) struct Provided {
     keys: HashMap<RecordKey, Vec<ProviderRecord>>,
     per_provider: HashMap<PeerId, usize>,
     records: usize,
+    /// When those that have ended were looked for last.
+    swept: Option<Instant>,
 }
 
 impl Provided {
@@ -38,8 +42,10 @@ impl Provided {
         let provider = record.provider;
         record.addresses = choice::of_hearsay(&record.addresses, provider, true);
         self.remove(&record.key, &provider);
-        if self.is_full_for(&record) {
-            self.forget_expired(Instant::now());
+        let now = Instant::now();
+        if self.is_full_for(&record) && self.swept.is_none_or(|last| now >= last + SWEEP) {
+            self.swept = Some(now);
+            self.forget_expired(now);
         }
         let own = self.of_provider(&provider);
         let of_key = self.keys.get(&record.key).map_or(0, Vec::len);
@@ -117,8 +123,6 @@ impl Provided {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn record(number: usize, provider: PeerId) -> ProviderRecord {
@@ -178,11 +182,12 @@ mod tests {
         }
         assert!(provided.add(record(1_000, peer), |_| true), "the provider has its places back");
         assert_eq!(provided.records, 1);
+        let mut provided = Provided::default();
         for _ in 0..MAX_OF_KEY {
             assert!(provided.add(ended(1, PeerId::random()), |_| true));
         }
         assert!(provided.add(record(1, PeerId::random()), |_| true), "and so has the key");
-        assert_eq!((providers(&provided, 1), provided.records), (1, 2));
+        assert_eq!((providers(&provided, 1), provided.records), (1, 1));
     }
 
     #[test]

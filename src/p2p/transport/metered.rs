@@ -184,11 +184,17 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
         if !mem::replace(&mut self.asked, false) {
             // The swarm takes none while too many have no protocol yet; those above the limit are to be refused nevertheless.
+            let mut refused = 0;
             while let Poll::Ready(stream) = self.take_in(cx)? {
                 if self.waiting.len() < MAX_WAITING {
                     self.waiting.push_back(stream);
-                } else {
-                    self.refusals.add(Refused::Stream, 1);
+                    continue;
+                }
+                self.refusals.add(Refused::Stream, 1);
+                refused += 1;
+                if refused >= REFUSED_AT_ONCE {
+                    cx.waker().wake_by_ref();
+                    break;
                 }
             }
         }
