@@ -165,10 +165,10 @@ impl Core {
     }
 
     /// Hands on the time. Signs of life that are there already count first: after a pause of the supervisor itself they wait
-    /// in the sockets, and their senders are well.
+    /// in the sockets, or on their way from there, and their senders are well.
     pub(super) fn tick(&mut self) -> Vec<Order> {
         let now = Instant::now();
-        let mut orders = Vec::new();
+        let mut orders = self.hear();
         for index in 0..self.slots.len() {
             let due = self.fleet.life(index).deadline().is_some_and(|deadline| deadline <= now);
             let Some(child) = self.slots[index].child.as_ref().filter(|_| due) else { continue };
@@ -181,13 +181,19 @@ impl Core {
         orders
     }
 
-    /// Collects everybody who has ended: children, and orphans of theirs that fell to us.
-    pub(super) fn reap(&mut self) -> Vec<Order> {
+    /// Takes the notices that have been read.
+    fn hear(&mut self) -> Vec<Order> {
         let mut orders = Vec::new();
-        // What children said before they ended is heard first: a process's last words explain its end.
         while let Ok((index, generation, notice)) = self.notices.1.try_recv() {
             orders.extend(self.on_notice(index, generation, notice));
         }
+        orders
+    }
+
+    /// Collects everybody who has ended: children, and orphans of theirs that fell to us.
+    pub(super) fn reap(&mut self) -> Vec<Order> {
+        // What children said before they ended is heard first: a process's last words explain its end.
+        let mut orders = self.hear();
         // First look, then end what is left of the group, then reap: until it is reaped its number stays its own.
         while let Some(ended) = spawn::next_ended() {
             let known = self.pids.remove(&ended.pid);
