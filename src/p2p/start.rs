@@ -152,7 +152,6 @@ pub async fn start(
         }
     }
     check_external(&config.external)?;
-    let setup = |error: io::Error| StartError::Setup(error.to_string());
     let traffic = Traffic::new(meter, &instruments);
     let refusals = traffic.refusals().clone();
     let local = identity.peer_id();
@@ -174,23 +173,19 @@ pub async fn start(
         listens.iter().any(|(_, listen)| matches!(listen, Listen::Socket(_, kind) if *kind == wanted))
     };
     let (webrtc, secure) = (listens_on(TransportKind::WebRtc), listens_on(TransportKind::SecureWebSocket));
-    let tls = config.tls.clone().filter(|_| secure);
-    if let Some(files) = &tls {
-        files.load()?;
-    }
-    for authority in &config.trusted {
-        crate::tls::certificates(authority)?;
-    }
     let (transport, pace) = transport::build(transport::Parts {
         keypair: identity.keypair(),
         traffic: traffic.clone(),
         streams: config.limits.streams as usize,
-        tls,
+        tls: config.tls.clone().filter(|_| secure),
         trusted: &config.trusted,
         webrtc: if webrtc { Some(WebRtcCertificate::open(identity.folder())?) } else { None },
         relay: relay_transport,
     })
-    .map_err(setup)?;
+    .map_err(|error| match error.downcast::<TlsError>() {
+        Ok(certificate) => StartError::Tls(certificate),
+        Err(other) => StartError::Setup(other.to_string()),
+    })?;
     let mut swarm = Swarm::new(
         transport,
         Boxed::new(behaviour),

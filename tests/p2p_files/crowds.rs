@@ -33,6 +33,15 @@ async fn trickle(rogue: &mut Rogue, name: &str, bytes: usize) -> tokio::task::Jo
     })
 }
 
+/// One of each, all under way at once.
+async fn trickles(crowd: &mut [Rogue], name: &str, bytes: usize) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut drops = Vec::new();
+    for rogue in crowd {
+        drops.push(trickle(rogue, name, bytes).await);
+    }
+    drops
+}
+
 fn in_state(node: &TestNode, state: TransferState) -> usize {
     node.handle.transfers().iter().filter(|info| info.state == state).count()
 }
@@ -93,10 +102,7 @@ async fn offers_of_a_few_names_do_not_keep_others_from_being_shown() {
 async fn files_that_hardly_come_make_room_for_others() {
     let receiver = always().await;
     let mut crowd = crowd(&receiver, 4).await;
-    let mut drops = Vec::new();
-    for rogue in &mut crowd {
-        drops.push(trickle(rogue, "slow", 100_000).await);
-    }
+    let drops = trickles(&mut crowd, "slow", 100_000).await;
     running(&receiver, 4).await;
     assert_serves(&receiver).await;
     assert_eq!(in_state(&receiver, TransferState::Running), 3, "one place was enough");
@@ -111,10 +117,7 @@ async fn what_is_only_promised_does_not_fill_the_folder() {
         FilesConfig { accept: Accept::Always, max_file: 1_000_000, max_total: 4_000_000, max_transfers: 8 };
     let receiver = taker(files).await;
     let mut crowd = crowd(&receiver, 4).await;
-    let mut drops = Vec::new();
-    for rogue in &mut crowd {
-        drops.push(trickle(rogue, "large", 1_000_000).await);
-    }
+    let drops = trickles(&mut crowd, "large", 1_000_000).await;
     running(&receiver, 4).await;
     assert_serves(&receiver).await;
     drops.iter().for_each(tokio::task::JoinHandle::abort);

@@ -3,7 +3,7 @@
 //! The protocol lets a client name any address, if it pays with some data. Here it must be of the host that the client is seen at:
 //! a bootnode is no means to knock on doors of others, or of the network that it stands in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +15,7 @@ use libp2p::swarm::{ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour,
 use libp2p::{Multiaddr, PeerId};
 
 use super::Tried;
+use super::asked_dials::AskedDials;
 use crate::p2p::address;
 use crate::p2p::limits::{MAX_AUTHORS, RateLimiter};
 use crate::p2p::metrics::{Refusals, Refused};
@@ -24,11 +25,6 @@ use crate::token_bucket::Rate;
 /// Dials for one peer: it has a few addresses to be tried when it starts, and new ones hardly ever.
 const DIALS: Rate = Rate::one_each(16, Duration::from_secs(30));
 
-/// A dial that a client asked for and does not get.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the client may not have this address dialled")]
-struct NotForYou;
-
 type Inner = Behaviour<rand::rngs::StdRng>;
 
 /// See the module's comment.
@@ -37,7 +33,7 @@ pub(crate) struct DialBacks {
     /// Where each connected peer is seen.
     seen: HashMap<ConnectionId, (PeerId, IpAddr)>,
     /// Dials under way for clients.
-    dialling: HashSet<ConnectionId>,
+    dialling: AskedDials,
     rates: RateLimiter,
     refusals: Arc<Refusals>,
     tried: Option<Tried>,
@@ -48,7 +44,7 @@ impl DialBacks {
         Self {
             inner: Behaviour::new(rand::make_rng()),
             seen: HashMap::new(),
-            dialling: HashSet::new(),
+            dialling: AskedDials::default(),
             rates: RateLimiter::new(DIALS, MAX_AUTHORS),
             refusals,
             tried: None,
@@ -78,19 +74,20 @@ impl NetworkBehaviour for DialBacks {
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if self.dialling.contains(&id)
+        if self.dialling.contains(id)
             && !peer.is_some_and(|peer| self.may_dial(peer, addresses, Instant::now()))
         {
             self.refusals.add(Refused::DialBack, 1);
-            return Err(ConnectionDenied::new(NotForYou));
+            return Err(AskedDials::deny());
         }
         Ok(Vec::new())
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
+        let asked_for = self.dialling.on_swarm_event(&event);
         match &event {
             FromSwarm::ConnectionEstablished(made) => {
-                if self.dialling.remove(&made.connection_id) {
+                if asked_for {
                     self.tried = Some(Tried { peer: made.peer_id, connection: made.connection_id });
                 }
                 if let Some(ip) = address::ip(made.endpoint.get_remote_address()) {
@@ -99,9 +96,6 @@ impl NetworkBehaviour for DialBacks {
             }
             FromSwarm::ConnectionClosed(closed) => {
                 self.seen.remove(&closed.connection_id);
-            }
-            FromSwarm::DialFailure(failure) => {
-                self.dialling.remove(&failure.connection_id);
             }
             _ => {}
         }
@@ -118,7 +112,7 @@ impl NetworkBehaviour for DialBacks {
                     tracing::debug!(client = %event.client, address = %event.tested_addr, "dialled back");
                 }
                 Poll::Ready(ToSwarm::Dial { opts }) => {
-                    self.dialling.insert(opts.connection_id());
+                    self.dialling.begin(opts.connection_id());
                     return Poll::Ready(ToSwarm::Dial { opts });
                 }
                 Poll::Ready(other) => {
@@ -144,7 +138,7 @@ mod tests {
 
     fn ask(dial_backs: &mut DialBacks, peer: PeerId, address: &str) -> bool {
         let id = ConnectionId::new_unchecked(7);
-        dial_backs.dialling.insert(id);
+        dial_backs.dialling.begin(id);
         let addresses = [address.parse().unwrap()];
         dial_backs.handle_pending_outbound_connection(id, Some(peer), &addresses, Endpoint::Dialer).is_ok()
     }

@@ -3,7 +3,6 @@
 //! Both sides of a relayed connection name addresses, and each dials what the other named. A stranger may name whom it likes, as
 //! often as it likes: here not more than a few addresses, and not more often than it takes to get through.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::asked_dials::AskedDials;
 use crate::p2p::address::{self, Route, choice};
 use crate::p2p::limits::{MAX_AUTHORS, RateLimiter};
 use crate::p2p::metrics::{Refusals, Refused};
@@ -29,17 +29,12 @@ const ATTEMPTS_OF_ALL: Rate = Rate::one_each(128, Duration::from_secs(5));
 /// Addresses of one attempt: as many as the library itself tells.
 const MAX_ADDRESSES: usize = 20;
 
-/// A dial that a peer wanted and does not get.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the peer may not have these addresses dialled")]
-struct NotForYou;
-
 /// See the module's comment.
 pub(crate) struct HolePunches {
     inner: Behaviour,
     local: PeerId,
     /// Dials under way that peers have asked for.
-    dialling: HashSet<ConnectionId>,
+    dialling: AskedDials,
     rates: RateLimiter,
     rate_of_all: TokenBucket,
     refusals: Arc<Refusals>,
@@ -50,7 +45,7 @@ impl HolePunches {
         Self {
             inner: Behaviour::new(local),
             local,
-            dialling: HashSet::new(),
+            dialling: AskedDials::default(),
             rates: RateLimiter::new(ATTEMPTS, MAX_AUTHORS),
             rate_of_all: TokenBucket::full(ATTEMPTS_OF_ALL, Instant::now()),
             refusals,
@@ -88,23 +83,15 @@ impl NetworkBehaviour for HolePunches {
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if self.dialling.contains(&id) && !peer.is_some_and(|peer| self.may_dial(peer, addresses)) {
+        if self.dialling.contains(id) && !peer.is_some_and(|peer| self.may_dial(peer, addresses)) {
             self.refusals.add(Refused::HolePunch, 1);
-            return Err(ConnectionDenied::new(NotForYou));
+            return Err(AskedDials::deny());
         }
         Ok(Vec::new())
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
-        match &event {
-            FromSwarm::ConnectionEstablished(made) => {
-                self.dialling.remove(&made.connection_id);
-            }
-            FromSwarm::DialFailure(failure) => {
-                self.dialling.remove(&failure.connection_id);
-            }
-            _ => {}
-        }
+        self.dialling.on_swarm_event(&event);
         self.inner.on_swarm_event(event);
     }
 
@@ -125,7 +112,7 @@ impl NetworkBehaviour for HolePunches {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         let polled = self.inner.poll(cx);
         if let Poll::Ready(ToSwarm::Dial { opts }) = &polled {
-            self.dialling.insert(opts.connection_id());
+            self.dialling.begin(opts.connection_id());
         }
         polled
     }
@@ -143,7 +130,7 @@ mod tests {
 
     fn ask(hole_punches: &mut HolePunches, peer: PeerId, addresses: &[&str]) -> bool {
         let id = ConnectionId::new_unchecked(7);
-        hole_punches.dialling.insert(id);
+        hole_punches.dialling.begin(id);
         let addresses: Vec<Multiaddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
         hole_punches.handle_pending_outbound_connection(id, Some(peer), &addresses, Endpoint::Dialer).is_ok()
     }

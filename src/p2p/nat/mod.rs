@@ -4,6 +4,7 @@
 //!
 //! A node on loopback alone needs none of it: whoever can reach it is on the same machine.
 
+mod asked_dials;
 mod dial_backs;
 mod hole_punches;
 mod probes;
